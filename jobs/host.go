@@ -1,0 +1,82 @@
+package jobs
+
+import "time"
+
+// VMRef names a VM for good: the UUID decides, the name is for people.
+type VMRef struct {
+	UUID string `json:"uuid"`
+	Name string `json:"name"`
+}
+
+// VMState is what a host sees of a domain.
+type VMState string
+
+const (
+	VMRunning   VMState = "running"
+	VMPaused    VMState = "paused"
+	VMSuspended VMState = "suspended"
+	VMHalted    VMState = "halted" // a config file, no domain
+	VMOther     VMState = "other"  // crashed, dying, shut down but not gone
+)
+
+// VM is one guest in a host's inventory.
+type VM struct {
+	VMRef
+	State     VMState  `json:"state"`
+	Type      string   `json:"type"` // pv, pvh, hvm
+	Memory    int64    `json:"memory_bytes"`
+	VCPUs     int      `json:"vcpus"`
+	Config    string   `json:"config,omitempty"` // path of its config file
+	Autostart bool     `json:"autostart"`
+	Disks     []Disk   `json:"disks"`
+	Bridges   []string `json:"bridges,omitempty"`
+	Problem   string   `json:"problem,omitempty"` // why it cannot be managed
+}
+
+// Disk is one virtual block device of a guest.
+type Disk struct {
+	Name      string `json:"name"` // vdev: xvda
+	Path      string `json:"path"`
+	Size      int64  `json:"size_bytes"`
+	Allocated int64  `json:"allocated_bytes"`
+	Kind      string `json:"kind"` // file, block, …
+	ReadOnly  bool   `json:"read_only"`
+}
+
+// Pool is a place where volumes can be made.
+type Pool struct {
+	Name string `json:"name"`
+	Free int64  `json:"free_bytes"`
+	Size int64  `json:"size_bytes"`
+}
+
+// Host is what a node tells of itself, again and again.
+type Host struct {
+	Node       string    `json:"node"`
+	Instance   string    `json:"instance"` // new at each start of the worker
+	Hostname   string    `json:"hostname"`
+	Simulated  bool      `json:"simulated"` // its xl is the simulated one
+	Version    string    `json:"version"`
+	Xen        string    `json:"xen"`
+	VirtCaps   []string  `json:"virt_caps,omitempty"`
+	HWCaps     string    `json:"hw_caps,omitempty"`
+	CPUs       int       `json:"cpus"`
+	Memory     int64     `json:"memory_bytes"`
+	FreeMemory int64     `json:"free_memory_bytes"` // what is held for jobs taken off
+	Bridges    []string  `json:"bridges,omitempty"`
+	Pools      []Pool    `json:"pools,omitempty"`
+	VMs        []VM      `json:"vms,omitempty"`
+	Problem    string    `json:"problem,omitempty"` // why the inventory is not whole
+	Started    time.Time `json:"started"`
+	Seen       time.Time `json:"seen"`
+}
+
+// Find returns the VM that name means on this host: its UUID or its name.
+func (h Host) Find(name string) (VM, bool) {
+	for _, v := range h.VMs {
+		if v.UUID == name || v.Name == name {
+			return v, true
+		}
+	}
+	return VM{}, false
+}

@@ -1,0 +1,196 @@
+package jobs
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Kind says what a job moves.
+type Kind string
+
+const (
+	KindMigrate Kind = "migrate" // a VM with its disks
+	KindSync    Kind = "sync"    // one device, without any domain
+)
+
+// Mode says how a guest is carried over.
+type Mode string
+
+const (
+	Auto    Mode = "auto"    // the first of live, suspend, cold that fits
+	Live    Mode = "live"    // memory and disks while it runs
+	Suspend Mode = "suspend" // saved and restored through the lane
+	Cold    Mode = "cold"    // shut down, moved, booted
+)
+
+// Verify says how much is compared at the end.
+type Verify string
+
+const (
+	VerifyDelta Verify = "delta" // roots over what was compared and written
+	VerifyFull  Verify = "full"  // both disks read again after the last fsync
+	VerifyNone  Verify = "none"  // no reading again; what was sent is always checked
+)
+
+// OnTimeout says what happens when passes do not shrink to the budget.
+type OnTimeout string
+
+const (
+	TimeoutAbort   OnTimeout = "abort"   // go back; the guest never stopped
+	TimeoutHold    OnTimeout = "hold"    // keep passing until a person decides
+	TimeoutSuspend OnTimeout = "suspend" // take the longer blackout
+)
+
+// Defaults of a spec.
+const (
+	// DefaultMaxDowntime is what most TCP sessions and cluster watchdogs stand.
+	DefaultMaxDowntime = 5 * time.Second
+	// DefaultKeepSource keeps the source's disks for a working day and a night.
+	DefaultKeepSource = 24 * time.Hour
+	// DefaultPriority is the one of a person's request; a drain has 100.
+	DefaultPriority = 50
+)
+
+// Mapping says what is called otherwise at the destination.
+type Mapping struct {
+	Disks   map[string]string `json:"disks,omitempty"`   // path at the source → path at the destination
+	Bridges map[string]string `json:"bridges,omitempty"` // bridge at the source → bridge at the destination
+}
+
+// Disk gives the path at the destination of a disk at the source: the mapping
+// of the whole path, or of the longest mapped directory above it, or the same path.
+func (m Mapping) Disk(path string) string {
+	if to, ok := m.Disks[path]; ok {
+		return to
+	}
+	best := ""
+	for from := range m.Disks {
+		dir := strings.TrimSuffix(from, "/") + "/"
+		if strings.HasPrefix(path, dir) && len(from) > len(best) {
+			best = from
+		}
+	}
+	if best == "" {
+		return path
+	}
+	return strings.TrimSuffix(m.Disks[best], "/") + "/" + strings.TrimPrefix(path, strings.TrimSuffix(best, "/")+"/")
+}
+
+// Bridge gives the bridge at the destination of a bridge at the source.
+func (m Mapping) Bridge(name string) string {
+	if to, ok := m.Bridges[name]; ok {
+		return to
+	}
+	return name
+}
+
+// Spec is what a person or a rule asks for. It never changes once accepted.
+type Spec struct {
+	Kind        Kind          `json:"kind"`
+	VM          string        `json:"vm,omitempty"`        // name or UUID, as asked
+	From        string        `json:"from,omitempty"`      // source node; empty: where the VM is
+	To          string        `json:"to,omitempty"`        // destination node; empty: placed
+	SyncFrom    string        `json:"sync_from,omitempty"` // device at From, for KindSync
+	SyncTo      string        `json:"sync_to,omitempty"`   // device at To, for KindSync
+	Mode        Mode          `json:"mode,omitempty"`
+	MaxDowntime time.Duration `json:"max_downtime_ns"`
+	BWLimit     int64         `json:"bwlimit_bytes,omitempty"` // bytes per second, 0 = none
+	Priority    int           `json:"priority"`
+	OnTimeout   OnTimeout     `json:"on_timeout"`
+	Verify      Verify        `json:"verify"`
+	KeepSource  time.Duration `json:"keep_source_ns"`
+	Map         Mapping       `json:"map"`
+	By          string        `json:"by,omitempty"`     // who asked
+	Reason      string        `json:"reason,omitempty"` // why
+	RetryOf     string        `json:"retry_of,omitempty"`
+}
+
+// WithDefaults fills in what was left out.
+func (s Spec) WithDefaults() Spec {
+	if s.Kind == "" {
+		s.Kind = KindMigrate
+	}
+	if s.Mode == "" {
+		s.Mode = Auto
+	}
+	if s.MaxDowntime == 0 {
+		s.MaxDowntime = DefaultMaxDowntime
+	}
+	if s.Priority == 0 {
+		s.Priority = DefaultPriority
+	}
+	if s.OnTimeout == "" {
+		s.OnTimeout = TimeoutAbort
+	}
+	if s.Verify == "" {
+		s.Verify = VerifyDelta
+	}
+	if s.KeepSource == 0 {
+		s.KeepSource = DefaultKeepSource
+	}
+	return s
+}
+
+var nodeName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+// ValidNode reports whether name can be a node's id: it is a token of subjects and keys.
+func ValidNode(name string) bool { return nodeName.MatchString(name) }
+
+// Validate reports all faults of a spec at once.
+func (s Spec) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch s.Kind {
+	case KindMigrate:
+		if s.VM == "" {
+			bad("no vm named")
+		}
+	case KindSync:
+		if s.From == "" || s.To == "" || s.SyncFrom == "" || s.SyncTo == "" {
+			bad("sync needs HOST:DEVICE twice")
+		}
+	default:
+		bad("kind %q: want migrate or sync", s.Kind)
+	}
+	for _, n := range []string{s.From, s.To} {
+		if n != "" && !ValidNode(n) {
+			bad("host %q: a node name is 1 to 32 of a-z, 0-9 and -", n)
+		}
+	}
+	if s.From != "" && s.From == s.To && s.Kind == KindMigrate {
+		bad("source and destination are the same host, %s", s.To)
+	}
+	oneOf(&errs, "mode", s.Mode, Auto, Live, Suspend, Cold)
+	oneOf(&errs, "verify", s.Verify, VerifyDelta, VerifyFull, VerifyNone)
+	oneOf(&errs, "on-timeout", s.OnTimeout, TimeoutAbort, TimeoutHold, TimeoutSuspend)
+	if s.MaxDowntime < 0 {
+		bad("max-downtime %s: below zero", s.MaxDowntime)
+	}
+	if s.BWLimit < 0 {
+		bad("bwlimit %d bytes/s: below zero", s.BWLimit)
+	}
+	if s.KeepSource < 0 {
+		bad("keep-source %s: below zero", s.KeepSource)
+	}
+	for from, to := range s.Map.Disks {
+		if !strings.HasPrefix(from, "/") || !strings.HasPrefix(to, "/") {
+			bad("map disk=%s:%s: both paths must begin with /", from, to)
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return &Error{Class: Final, Code: CodeUsage, Err: errors.Join(errs...)}
+}
+
+func oneOf[T ~string](errs *[]error, what string, got T, want ...T) {
+	for _, w := range want {
+		if got == w {
+			return
+		}
+	}
+	*errs = append(*errs, fmt.Errorf("%s %q: want one of %v", what, got, want))
+}
