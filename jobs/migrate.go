@@ -1,0 +1,241 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Migration moves one VM. Its steps stand below in order; each looks before it
+// acts, so that it may run again after a crash. The runner drives them.
+type Migration struct {
+	src    Source
+	dst    Destination
+	owners Owners
+	clock  func() time.Time
+	tell   func(text string) // a line for the job's story
+
+	rec   *Record    // what the steps learn; the runner stores it
+	scope AbortScope // how much a way back takes away
+	known Known      // what is known of the destination and the key on the way back
+}
+
+// Step is one step with its way back.
+type Step struct {
+	Name StepName
+	Do   func(context.Context) error
+	Undo func(context.Context) error // nil: nothing to take back
+	Held bool                        // the guest does not run during it: in haste
+	Once bool                        // done once in an attempt is done
+}
+
+// beforeHandOver lists what a failure can still take back, in order.
+func (m *Migration) beforeHandOver() []Step {
+	return []Step{
+		{Name: Check, Do: m.check},
+		{Name: Reserve, Do: m.reserve, Undo: m.release},
+		{Name: Prepare, Do: m.prepare, Undo: m.retire},
+		{Name: Seed, Do: m.seed, Once: true},
+		{Name: Converge, Do: m.converge},
+		{Name: Stream, Do: m.stream, Undo: m.resumeSource, Held: true},
+		{Name: SealStep, Do: m.seal, Held: true},
+	}
+}
+
+// Between the two lists stands exactly one act: handOver.
+
+// afterHandOver lists what can only be finished: the destination owns the VM now.
+func (m *Migration) afterHandOver() []Step {
+	return []Step{
+		{Name: Resume, Do: m.resume, Held: true},
+		{Name: Settle, Do: m.settle},
+	}
+}
+
+// check gathers every blocker of both ends in one answer and decides the mode.
+func (m *Migration) check(ctx context.Context) error {
+	guest, blockers, err := m.src.Inspect(ctx, m.rec.Job())
+	if err != nil {
+		return err
+	}
+	m.rec.Plan = planFor(m.rec.Spec, guest)
+	answer, err := m.dst.Check(ctx, m.rec.Job())
+	if err != nil {
+		return err
+	}
+	m.rec.Plan.Config = answer.Config
+	m.rec.Plan.decideMode(m.rec.Spec, answer.LinkRate)
+	blockers = append(blockers, answer.Blockers...)
+	blockers = append(blockers, m.rec.Plan.downtimeBlockers(m.rec.Spec, m.rec.Source)...)
+	if len(blockers) > 0 {
+		return &BlockedError{VM: m.rec.VM.Name, Blockers: blockers}
+	}
+	return nil
+}
+
+// reserve wins this attempt's epoch by its own swap (R1), then locks both hosts.
+func (m *Migration) reserve(ctx context.Context) error {
+	epoch, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	m.rec.Epoch = epoch
+	if err := m.src.Begin(ctx, m.rec.Job()); err != nil {
+		return err
+	}
+	return m.dst.Reserve(ctx, m.rec.Job())
+}
+
+func (m *Migration) release(ctx context.Context) error {
+	return errors.Join(m.resumeSource(ctx), m.retire(ctx))
+}
+
+// prepare makes or adopts the volumes, stages the config and opens the lane.
+func (m *Migration) prepare(ctx context.Context) error {
+	ticket, err := m.dst.Prepare(ctx, m.rec.Job())
+	if err != nil {
+		return err
+	}
+	return m.src.Connect(ctx, m.rec.Job(), ticket)
+}
+
+func (m *Migration) retire(ctx context.Context) error {
+	e, err := m.dst.Abort(ctx, m.rec.Job(), m.scope)
+	m.known.Destination = append(m.known.Destination, e.Journal...)
+	return err
+}
+
+// seed makes the first pass over all disks while the guest runs.
+func (m *Migration) seed(ctx context.Context) error {
+	_, err := m.pass(ctx, SeedPass)
+	return err
+}
+
+// converge repeats delta passes until the predicted blackout fits the budget.
+func (m *Migration) converge(ctx context.Context) error {
+	var deltas []PassReport
+	for {
+		m.rec.Report.Predicted = m.predict(deltas)
+		switch verdict := Converged(deltas, m.rec.Report.Predicted, m.rec.Spec.MaxDowntime); {
+		case verdict == Enough, verdict == TooLong && m.rec.Spec.OnTimeout == TimeoutSuspend, !m.rec.Plan.stops():
+			return nil
+		case verdict == TooLong && m.rec.Spec.OnTimeout == TimeoutAbort:
+			return Failed(CodeDowntime, "vm %s: predicted blackout %s after %d delta passes exceeds --max-downtime %s; allow more, or submit with --on-timeout suspend",
+				m.rec.VM.Name, m.rec.Report.Predicted.Round(10*time.Millisecond), len(deltas), m.rec.Spec.MaxDowntime)
+		}
+		p, err := m.pass(ctx, DeltaPass)
+		if err != nil {
+			return err
+		}
+		deltas = append(deltas, p)
+	}
+}
+
+// stream stops the guest; in suspend mode its memory goes through the lane
+// straight into the restore at the destination.
+func (m *Migration) stream(ctx context.Context) error {
+	if m.rec.Plan.Mode == Suspend {
+		if err := m.dst.Receive(ctx, m.rec.Job()); err != nil {
+			return err
+		}
+	}
+	stopped, err := m.src.Stop(ctx, m.rec.Job())
+	if !stopped.At.IsZero() {
+		m.rec.Report.StoppedAt = stopped.At
+	}
+	if err != nil {
+		return err
+	}
+	m.rec.Report.Memory = stopped.Memory
+	m.rec.Report.Sealed = &Seal{Memory: stopped.Memory, Run: stopped.Ran}
+	return nil
+}
+
+// seal makes the last pass over disks nobody writes to, and has both ends
+// vouch for the same copy.
+func (m *Migration) seal(ctx context.Context) error {
+	p, err := m.pass(ctx, FinalPass)
+	if err != nil {
+		return err
+	}
+	s := m.rec.Report.Sealed
+	s.Pass, s.Roots = p.Number, map[string]Digest{}
+	for _, d := range p.Disks {
+		s.Roots[d.Name] = d.Root
+	}
+	if err := m.src.Seal(ctx, m.rec.Job(), *s); err != nil {
+		return err
+	}
+	e, err := m.dst.Ready(ctx, m.rec.Job(), *s)
+	m.known.Destination = append(m.known.Destination, e.Journal...)
+	return err
+}
+
+// handOver is the line: COMMITTING at the source, then the swap of the owner
+// key, after which the VM belongs to the destination. When the bus stays away,
+// the source's RELEASED takes the key's place (R6).
+func (m *Migration) handOver(ctx context.Context, busPatience time.Duration) error {
+	job := m.rec.Job()
+	if err := m.src.Commit(ctx, job, m.known.Destination); err != nil {
+		return err
+	}
+	swapCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busPatience)
+	key, err := m.owners.Swap(swapCtx,
+		Owner{VM: job.VM.UUID, Name: job.VM.Name, Node: job.Source, Epoch: job.Epoch, Attempt: job.Attempt, Claim: job.ID},
+		Owner{VM: job.VM.UUID, Name: job.VM.Name, Node: job.Destination, Epoch: job.Epoch + 1, Attempt: job.Attempt, Claim: job.ID})
+	cancel()
+	switch {
+	case err == nil:
+		m.known.Key = &key
+	case errors.Is(err, ErrConflict):
+		m.known.Key = &key
+		return Failed(CodeAborted, "hand-over of vm %s: the owner key says %s, epoch %d: %w", job.VM.Name, key.Node, key.Epoch, err)
+	default:
+		m.tell(fmt.Sprintf("the bus does not answer (%v): releasing the VM to %s directly", err, job.Destination))
+		return m.src.Release(context.WithoutCancel(ctx), job)
+	}
+	return nil
+}
+
+// resume has the destination run the guest and prove it.
+func (m *Migration) resume(ctx context.Context) error {
+	e, err := m.src.Evidence(ctx, m.rec.VM)
+	if err != nil {
+		return err
+	}
+	ran, there, err := m.dst.Go(ctx, m.rec.Job(), Permission{Key: m.known.Key, Source: e.Journal})
+	m.known.Destination = append(m.known.Destination, there.Journal...)
+	if err != nil {
+		return err
+	}
+	m.rec.Report.DomID, m.rec.Report.RanAt = ran.DomID, ran.At
+	if !m.rec.Report.StoppedAt.IsZero() && !ran.At.IsZero() {
+		m.rec.Report.Blackout = ran.At.Sub(m.rec.Report.StoppedAt)
+	}
+	return nil
+}
+
+// settle hands over the config and lets go: the destination first, so that at
+// every moment some host has the VM's config.
+func (m *Migration) settle(ctx context.Context) error {
+	if !m.known.Destination.Has(RUNNING, m.rec.Epoch) {
+		e, err := m.dst.Evidence(ctx, m.rec.VM)
+		if err != nil {
+			return err
+		}
+		m.known.Destination = e.Journal
+	}
+	if err := m.dst.Settle(ctx, m.rec.Job()); err != nil {
+		return err
+	}
+	if err := m.src.Finish(ctx, m.rec.Job(), m.known.Destination); err != nil {
+		return err
+	}
+	return m.settleKey(ctx)
+}
+
+// resumeSource has the guest run on at the source, by the rules R3 and R5.
+func (m *Migration) resumeSource(ctx context.Context) error {
+	return m.src.Back(ctx, m.rec.Job(), m.known)
+}
