@@ -1,0 +1,110 @@
+package blocksync
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// DefaultChunkSize is one full frame: the largest chunk has the fewest
+	// digests (32 KiB per GiB) and hashes fastest.
+	DefaultChunkSize = MaxPayload
+
+	// MinChunkSize is one block of the coarse sub-digests: nothing smaller can be narrowed.
+	MinChunkSize = coarseBlock
+
+	// DefaultReaders keeps four reads in flight at each end: enough for one
+	// disk to be busy while another chunk is being hashed.
+	DefaultReaders = 4
+
+	// MaxReaders bounds the slabs a pass may hold (see slab.go).
+	MaxReaders = 16
+
+	// DefaultSyncEvery is how often the destination flushes and acknowledges
+	// what it has written, while it writes.
+	DefaultSyncEvery = 2 * time.Second
+)
+
+// Compress says when content is compressed with zstd before it is sent.
+type Compress uint8
+
+const (
+	// CompressAuto compresses a chunk if a small sample of it shrinks.
+	CompressAuto Compress = iota
+	// CompressOff never compresses.
+	CompressOff
+	// CompressOn tries every chunk, and still sends it plain when it does not shrink.
+	CompressOn
+)
+
+// Verify says what is compared at the end of a pass. What it never switches
+// off: every chunk sent is checked against its digest before it is written.
+type Verify uint8
+
+const (
+	// VerifyDelta compares the roots over all digests of the pass, as compared or written.
+	VerifyDelta Verify = iota
+	// VerifyFull adds, in a final pass, a second read of both devices after
+	// the last fsync and compares the roots of what was read. Nobody may
+	// write to the source meanwhile.
+	VerifyFull
+	// VerifyNone compares no roots.
+	VerifyNone
+)
+
+// Settings are one end's choices for a pass. The zero value is usable: every
+// zero field stands for its default. ChunkSize, Verify and Compress are the
+// source's; the destination learns the first two from the begin frame.
+type Settings struct {
+	ChunkSize int           // bytes: a power of two, MinChunkSize to MaxPayload
+	Readers   int           // reads in flight at this end, 1 to MaxReaders
+	Compress  Compress      //
+	Verify    Verify        //
+	Limit     *rate.Limiter // payload bytes per second, may be shared and changed at any time; nil: no limit
+	SyncEvery time.Duration // destination: time between flushes during the pass
+
+	// Progress, if not nil, is called from one goroutine about five times a
+	// second and once at the end. It must not block.
+	Progress func(Progress)
+}
+
+// Validate reports every fault of the settings.
+func (s Settings) Validate() error {
+	var errs []error
+	if c := s.ChunkSize; c != 0 && (c < MinChunkSize || c > MaxPayload || c&(c-1) != 0) {
+		errs = append(errs, fmt.Errorf("chunk size %d: must be a power of two from %d to %d", c, MinChunkSize, MaxPayload))
+	}
+	if s.Readers < 0 || s.Readers > MaxReaders {
+		errs = append(errs, fmt.Errorf("readers %d: must be 1 to %d", s.Readers, MaxReaders))
+	}
+	if s.Compress > CompressOn {
+		errs = append(errs, fmt.Errorf("compress %d: unknown mode", s.Compress))
+	}
+	if s.Verify > VerifyNone {
+		errs = append(errs, fmt.Errorf("verify %d: unknown mode", s.Verify))
+	}
+	if s.SyncEvery < 0 {
+		errs = append(errs, fmt.Errorf("sync every %v: must not be negative", s.SyncEvery))
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults validates s and fills its zero fields.
+func (s Settings) withDefaults() (Settings, error) {
+	if err := s.Validate(); err != nil {
+		return s, fmt.Errorf("sync settings: %w", err)
+	}
+	if s.ChunkSize == 0 {
+		s.ChunkSize = DefaultChunkSize
+	}
+	if s.Readers == 0 {
+		s.Readers = DefaultReaders
+	}
+	if s.SyncEvery == 0 {
+		s.SyncEvery = DefaultSyncEvery
+	}
+	return s, nil
+}
