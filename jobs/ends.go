@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -20,11 +21,11 @@ type Guest struct {
 
 // BootFile is a file outside the disks that the next boot needs.
 type BootFile struct {
-	Key    string   `json:"key"` // kernel, ramdisk, …
-	Path   string   `json:"path"`
-	Size   int64    `json:"size_bytes"`
-	Digest [32]byte `json:"digest"`         // BLAKE3-256
-	Text   []byte   `json:"text,omitempty"` // its content where it is small enough to travel along
+	Key    string `json:"key"` // kernel, ramdisk, …
+	Path   string `json:"path"`
+	Size   int64  `json:"size_bytes"`
+	Digest Digest `json:"digest"`
+	Send   bool   `json:"send,omitempty"` // the destination lacks it
 }
 
 // DiskMove is one disk's way.
@@ -81,6 +82,16 @@ type PassReport struct {
 	Disks   []DiskReport  `json:"disks"`
 }
 
+// InOrder sorts the disks as the job names them.
+func (p PassReport) InOrder(job Job) PassReport {
+	at := map[string]int{}
+	for i, d := range job.Plan.Disks {
+		at[d.Name] = i
+	}
+	slices.SortFunc(p.Disks, func(a, b DiskReport) int { return at[a.Name] - at[b.Name] })
+	return p
+}
+
 // Wire sums the bytes that travelled, digests included.
 func (p PassReport) Wire() (n int64) {
 	for _, d := range p.Disks {
@@ -103,7 +114,7 @@ type DiskReport struct {
 	Size      int64         `json:"size_bytes"`
 	Same      int64         `json:"same_chunks"`
 	Differing int64         `json:"differing_chunks"`
-	Zero      int64         `json:"zero_chunks"`
+	Zero      int64         `json:"zero_bytes"` // of the differing ones: a flag travelled
 	Sent      int64         `json:"sent_bytes"` // content sent, before compression
 	Wire      int64         `json:"wire_bytes"` // all that travelled, both directions
 	Written   int64         `json:"written_bytes"`

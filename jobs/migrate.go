@@ -64,7 +64,7 @@ func (m *Migration) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.rec.Plan.Config = answer.Config
+	m.rec.Plan.accept(answer)
 	m.rec.Plan.decideMode(m.rec.Spec, answer.LinkRate)
 	blockers = append(blockers, answer.Blockers...)
 	blockers = append(blockers, m.rec.Plan.downtimeBlockers(m.rec.Spec, m.rec.Source)...)

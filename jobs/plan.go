@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -23,6 +24,14 @@ func planFor(spec Spec, g Guest) Plan {
 		})
 	}
 	return p
+}
+
+// accept takes over what the destination decided.
+func (p *Plan) accept(a Answer) {
+	p.Config = a.Config
+	for i, f := range p.Guest.BootFiles {
+		p.Guest.BootFiles[i].Send = slices.Contains(a.Lacks, f.Path)
+	}
 }
 
 // stops reports whether the guest has to be stopped: a halted one need not.
