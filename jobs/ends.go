@@ -143,6 +143,7 @@ type Seal struct {
 type Answer struct {
 	Blockers []Blocker `json:"blockers,omitempty"`
 	Config   string    `json:"config"`          // where the config will lie
+	Lacks    []string  `json:"lacks,omitempty"` // boot files to be sent
 	LinkRate int64     `json:"link_rate_bytes"` // bytes per second a lane to it is expected to carry
 }
 
