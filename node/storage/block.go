@@ -1,0 +1,85 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// device is the pool of one existing block device: it holds exactly one volume,
+// which xmig neither makes nor removes.
+type device struct{ volume Volume }
+
+func (p *device) Kind() Kind                                   { return KindBlock }
+func (p *device) Name() string                                 { return "block device " + named(p.volume.Path, p.volume.Real) }
+func (p *device) Key() string                                  { return fmt.Sprintf("device %d", p.volume.Device) }
+func (p *device) Free(context.Context) (int64, error)          { return p.volume.Size, nil }
+func (p *device) Taken(context.Context, Record) (int64, error) { return 0, nil }
+
+// Cost is the whole device, whatever the volume's size: it cannot be shared.
+func (p *device) Cost(size int64) int64 { return max(size, p.volume.Size) }
+
+func (p *device) Find(_ context.Context, r Record) (Position, error) { return findDevice(r) }
+
+func (p *device) Make(_ context.Context, r Record, _ func(Identity) error) error {
+	return fmt.Errorf("%s: block devices are not created: %w", r.Place, ErrUnfit)
+}
+
+func (p *device) Resize(_ context.Context, r Record) error {
+	if p.volume.Size < r.Size {
+		return tooSmall(p.volume, r.Size)
+	}
+	return nil
+}
+
+// Move has nothing to rename: for a device the registry is the tag. It only makes
+// sure that the name still leads to the device that was meant.
+func (p *device) Move(_ context.Context, r Record, _ Position) error {
+	pos, err := findDevice(r)
+	if err == nil && pos == Absent {
+		err = fmt.Errorf("%s is not the device it was when it was tagged: %w", r.Place, ErrMissing)
+	}
+	return err
+}
+
+func (p *device) Release(context.Context, Record) error { return nil }
+func (p *device) Remove(context.Context, Record) error  { return nil }
+
+func findDevice(r Record) (Position, error) {
+	v, err := inspect(r.Place)
+	switch {
+	case errors.Is(err, ErrMissing), errors.Is(err, ErrNotDisk):
+		return Absent, nil
+	case err != nil:
+		return Absent, err
+	case v.Kind != KindBlock || !sameDevice(v.ID, r.Identity):
+		return Absent, nil
+	}
+	return Active, nil
+}
+
+// absentDevice is the pool of a recorded device that is not there now: its
+// record can still be given up, nothing else can be done.
+type absentDevice struct{ device }
+
+func newDevice(place string) (Pool, error) {
+	v, err := inspect(place)
+	if errors.Is(err, ErrMissing) || errors.Is(err, ErrNotDisk) {
+		return &absentDevice{device{Volume{Path: place, Real: place, Kind: KindBlock}}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if v.Kind != KindBlock {
+		return &absentDevice{device{Volume{Path: place, Real: place, Kind: KindBlock}}}, nil
+	}
+	return &device{v}, nil
+}
+
+func tooSmall(v Volume, need int64) error {
+	return fmt.Errorf("%s has %s, the disk has %s; a volume may be larger, never smaller: %w", v.Path, bytesText(v.Size), bytesText(need), ErrUnfit)
+}
+
+func wrongSector(v Volume, want int) error {
+	return fmt.Errorf("%s has sectors of %d bytes, the disk at the other end of %d: partition tables and file systems of the guest would not fit: %w", v.Path, v.SectorSize, want, ErrUnfit)
+}
