@@ -1,0 +1,218 @@
+package bus
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"xmig/jobs"
+)
+
+type storedHost struct {
+	Write string    `json:"write"`
+	Host  jobs.Host `json:"host"`
+}
+
+// Announcement says how a node makes itself known.
+type Announcement struct {
+	Every       time.Duration // default: a third of the bucket's TTL
+	Predecessor Predecessor
+	Snapshot    func() jobs.Host // called for each announcement; must be quick
+}
+
+// NameTakenError: another worker with the same name is alive.
+type NameTakenError struct{ Other jobs.Host }
+
+func (e *NameTakenError) Error() string {
+	return fmt.Sprintf("node %s is run already, on host %s since %s, seen %s; stop that worker or give this one another --name",
+		e.Other.Node, e.Other.Hostname, e.Other.Started.Format(time.DateTime), e.Other.Seen.Format(time.TimeOnly))
+}
+
+// Unwrap lets callers ask for jobs.ErrConflict.
+func (e *NameTakenError) Unwrap() error { return jobs.ErrConflict }
+
+// Presence is a node's own key among the hosts.
+type Presence struct {
+	k        bucket
+	a        Announcement
+	node     string
+	instance string
+	revision uint64
+}
+
+// Announce makes the node known and refuses a name that a living worker has:
+// *NameTakenError. Run keeps it known.
+func (b *Bus) Announce(ctx context.Context, a Announcement) (*Presence, error) {
+	h := a.Snapshot()
+	if err := checkNode(h.Node); err != nil {
+		return nil, err
+	}
+	k := b.bucket(bucketNodes)
+	if a.Every == 0 {
+		ttl, err := k.ttl(ctx)
+		if err != nil {
+			return nil, err
+		}
+		a.Every = ttl / 3
+	}
+	p := &Presence{k: k, a: a, node: h.Node, instance: h.Instance}
+	for {
+		err := p.enter(ctx, h)
+		if !errors.Is(err, errAgain) {
+			if err != nil {
+				return nil, err
+			}
+			return p, nil
+		}
+	}
+}
+
+// errAgain: the key changed while it was looked at.
+var errAgain = errors.New("again")
+
+func (p *Presence) enter(ctx context.Context, h jobs.Host) error {
+	value, err := p.encode(h)
+	if err != nil {
+		return err
+	}
+	e, err := p.k.latest(ctx, p.node)
+	switch {
+	case errors.Is(err, jobs.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("presence of %s: %w", p.node, err)
+	case e.gone:
+	default:
+		other, err := decodeHost(e)
+		if err != nil {
+			return err
+		}
+		// A name may only be taken over where the host's lock proves that the
+		// earlier worker is dead, and the lock reaches no other machine.
+		dead := p.a.Predecessor == IsDead && other.Hostname == h.Hostname
+		if other.Instance != p.instance && !dead {
+			return &NameTakenError{Other: other}
+		}
+	}
+	if p.revision, err = p.k.swap(ctx, p.node, value, e.revision); errors.Is(err, jobs.ErrConflict) {
+		return errAgain
+	}
+	return err
+}
+
+func (p *Presence) encode(h jobs.Host) ([]byte, error) {
+	h.Seen = time.Now()
+	return Encode(storedHost{Write: rand.Text(), Host: h})
+}
+
+// Run announces the node again and again until ctx ends; then it takes the
+// name back, so that a restart need not wait. It ends early only with
+// *NameTakenError: another worker took the name, and this one must stop.
+func (p *Presence) Run(ctx context.Context) error {
+	tick := time.NewTicker(p.a.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return p.leave(context.WithoutCancel(ctx))
+		case <-tick.C:
+		}
+		if err := p.beat(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Now announces the node at once, after something changed that others wait for.
+// It must not be called while Run runs in another goroutine; Run calls it.
+func (p *Presence) beat(ctx context.Context) error {
+	h := p.a.Snapshot()
+	value, err := p.encode(h)
+	if err != nil {
+		return err
+	}
+	try, cancel := bounded(ctx, p.a.Every)
+	defer cancel()
+	rev, err := p.k.swap(try, p.node, value, p.revision)
+	switch {
+	case err == nil:
+		p.revision = rev
+	case errors.Is(err, jobs.ErrConflict):
+		// Our key ran out while the bus was away, or a write of ours whose
+		// answer was lost stands there, or somebody else's.
+		for err = errAgain; errors.Is(err, errAgain); {
+			err = p.enter(ctx, h)
+		}
+		var taken *NameTakenError
+		if errors.As(err, &taken) {
+			return jobs.NotOurs("%w", err)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		p.k.b.log.Warn().Err(err).Msg("presence not announced")
+	}
+	return nil
+}
+
+func (p *Presence) leave(ctx context.Context) error {
+	ctx, cancel := bounded(ctx, confirm)
+	defer cancel()
+	if err := p.k.remove(ctx, p.node, p.revision); err != nil {
+		p.k.b.log.Debug().Err(err).Msg("presence runs out by itself")
+	}
+	return nil
+}
+
+func decodeHost(e entry) (jobs.Host, error) {
+	var v storedHost
+	if err := Decode(e.value, &v); err != nil {
+		return jobs.Host{}, fmt.Errorf("presence of %s: %w", e.key, err)
+	}
+	return v.Host, nil
+}
+
+// Hosts lists the hosts that are alive, by name.
+func (b *Bus) Hosts(ctx context.Context) ([]jobs.Host, error) {
+	list, err := b.bucket(bucketNodes).all(ctx, "*")
+	if err != nil {
+		return nil, fmt.Errorf("hosts: %w", err)
+	}
+	var out []jobs.Host
+	var errs []error
+	for _, e := range list {
+		h, err := decodeHost(e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b jobs.Host) int { return cmp.Compare(a.Node, b.Node) })
+	return out, errors.Join(errs...)
+}
+
+// HostChange is one host's news: its present state, or that it is gone.
+type HostChange struct {
+	Node string
+	Host jobs.Host // zero if gone
+	Gone bool
+}
+
+// WatchHosts tells every host that is alive and then every change, until ctx ends.
+func (b *Bus) WatchHosts(ctx context.Context, tell func(HostChange)) error {
+	return b.bucket(bucketNodes).watch(ctx, "*", func(e entry) {
+		if e.gone {
+			tell(HostChange{Node: e.key, Gone: true})
+			return
+		}
+		h, err := decodeHost(e)
+		if err != nil {
+			b.log.Error().Err(err).Msg("host that cannot be read")
+			return
+		}
+		tell(HostChange{Node: e.key, Host: h})
+	})
+}
