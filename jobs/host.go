@@ -54,6 +54,7 @@ type Pool struct {
 type Host struct {
 	Node       string    `json:"node"`
 	Instance   string    `json:"instance"` // new at each start of the worker
+	Home       string    `json:"home"`     // id of its state directory: the same worker, started again
 	Hostname   string    `json:"hostname"`
 	Simulated  bool      `json:"simulated"` // its xl is the simulated one
 	Version    string    `json:"version"`
