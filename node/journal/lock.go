@@ -55,11 +55,11 @@ type Lock struct {
 // ends; the error then names the holder and wraps both ErrHeld and ctx's cause.
 // The file is never removed: a lock on a file without a name would exclude nobody.
 func Acquire(ctx context.Context, path string) (*Lock, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("acquire %s: %w", path, context.Cause(ctx))
+	}
 	var tick *time.Ticker
 	for {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("acquire %s: %w", path, context.Cause(ctx))
-		}
 		l, err := TryAcquire(path)
 		if err == nil || !errors.Is(err, ErrHeld) {
 			return l, err
