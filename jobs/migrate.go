@@ -55,19 +55,11 @@ func (m *Migration) afterHandOver() []Step {
 
 // check gathers every blocker of both ends in one answer and decides the mode.
 func (m *Migration) check(ctx context.Context) error {
-	guest, blockers, err := m.src.Inspect(ctx, m.rec.Job())
+	plan, blockers, err := Examine(ctx, m.src, m.dst, m.rec.Job())
 	if err != nil {
 		return err
 	}
-	m.rec.Plan = planFor(m.rec.Spec, guest)
-	answer, err := m.dst.Check(ctx, m.rec.Job())
-	if err != nil {
-		return err
-	}
-	m.rec.Plan.accept(answer)
-	m.rec.Plan.decideMode(m.rec.Spec, answer.LinkRate)
-	blockers = append(blockers, answer.Blockers...)
-	blockers = append(blockers, m.rec.Plan.downtimeBlockers(m.rec.Spec, m.rec.Source)...)
+	m.rec.Plan = plan
 	if len(blockers) > 0 {
 		return &BlockedError{VM: m.rec.VM.Name, Blockers: blockers}
 	}

@@ -7,6 +7,26 @@ import (
 	"time"
 )
 
+// Examine asks both ends for every blocker of a move, and plans it. It changes
+// nothing anywhere.
+func Examine(ctx context.Context, src Source, dst Destination, job Job) (Plan, []Blocker, error) {
+	guest, blockers, err := src.Inspect(ctx, job)
+	if err != nil {
+		return Plan{}, nil, err
+	}
+	plan := planFor(job.Spec, guest)
+	plan.decideMode(job.Spec, 0)
+	job.Plan = plan
+	answer, err := dst.Check(ctx, job)
+	if err != nil {
+		return plan, nil, err
+	}
+	plan.accept(answer)
+	plan.decideMode(job.Spec, answer.LinkRate)
+	blockers = append(blockers, answer.Blockers...)
+	return plan, append(blockers, plan.downtimeBlockers(job.Spec, job.Source)...), nil
+}
+
 // planFor maps the guest's disks to the destination.
 func planFor(spec Spec, g Guest) Plan {
 	p := Plan{Guest: g}
