@@ -45,6 +45,7 @@ type Service struct {
 	ctx     context.Context // of the service's life; handlers end with it
 	cancel  context.CancelCauseFunc
 	calls   sync.WaitGroup
+	own     *nats.Conn // closed with the service, nil where somebody else owns it
 }
 
 // errServiceStopped is the cause of handlers that were interrupted.
@@ -86,6 +87,9 @@ func (s *Service) Close() {
 	_ = s.s.Stop() // fails only on a closed connection, where nothing is left to stop
 	s.cancel(errServiceStopped)
 	s.calls.Wait()
+	if s.own != nil {
+		s.own.Close()
+	}
 }
 
 // reply is what travels back: an error or a value.

@@ -1,0 +1,431 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"xmig/blocksync"
+	"xmig/jobs"
+)
+
+// laneRole is the end of a lane; also the name of its consumer.
+type laneRole string
+
+const (
+	source      laneRole = "source"
+	destination laneRole = "destination"
+)
+
+func (r laneRole) other() laneRole {
+	if r == source {
+		return destination
+	}
+	return source
+}
+
+// Last tokens of a lane's subjects.
+const (
+	laneChunk  = "chunk"  // source to destination, in the stream
+	laneDigest = "digest" // destination to source, in the stream
+	laneCredit = "credit" // either way, plain
+)
+
+func laneInbox(user string) string { return "_INBOX_" + strings.ReplaceAll(user, ".", "-") }
+
+// LaneEnd is one end of an open lane.
+type LaneEnd struct {
+	spec    LaneSpec
+	names   names
+	role    laneRole
+	log     zerolog.Logger
+	nc      *nats.Conn
+	wires   *wires // of the source, nil in-process
+	t       ticket // at the source
+	atClose func()
+
+	channels map[string]*channel
+	bySubj   map[string]*channel // by the subject that is received
+
+	ctx    context.Context // of the lane's life; its cause is why it was lost
+	cancel context.CancelCauseFunc
+	ended  sync.WaitGroup
+	heard  atomic.Int64 // when the other end was heard last, Unix nanoseconds; 0: never
+	bye    atomic.Pointer[string]
+	closed sync.Once
+
+	callMu sync.Mutex
+	calls  *nats.Conn // second connection, for calls
+}
+
+func newEnd(spec LaneSpec, n names, role laneRole, log zerolog.Logger) *LaneEnd {
+	e := &LaneEnd{spec: spec, names: n, role: role, log: log.With().Str("job", spec.Job).Uint64("epoch", spec.Epoch).Logger(),
+		channels: map[string]*channel{}, bySubj: map[string]*channel{}}
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	out, in := laneChunk, laneDigest
+	give, take := spec.chunkWindow(), int64(channelWindow)
+	if role == destination {
+		out, in = in, out
+		give, take = take, give
+	}
+	for _, name := range spec.Channels {
+		c := &channel{end: e, name: name, subject: n.lane(spec.Job, name, out),
+			sendWindow: uint64(give), recvWindow: uint64(take),
+			granted: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
+		e.channels[name], e.bySubj[n.lane(spec.Job, name, in)] = c, c
+	}
+	return e
+}
+
+// Channel is the lane of one disk or of the memory image. It is nil for a
+// name that the lane was not opened with.
+func (e *LaneEnd) Channel(name string) blocksync.Lane {
+	c, ok := e.channels[name]
+	if !ok {
+		return nil
+	}
+	return c
+}
+
+// Lost ends when the lane can carry nothing any more.
+func (e *LaneEnd) Lost() <-chan struct{} { return e.ctx.Done() }
+
+// run starts receiving and the keepalive.
+func (e *LaneEnd) run(ctx context.Context, js jetstream.JetStream) error {
+	fail := func(err error) error {
+		return jobs.RetryLater(jobs.CodeLane, "%w: job %s: %w", blocksync.ErrLaneLost, e.spec.Job, err)
+	}
+	sub, err := e.nc.Subscribe(e.names.lane(e.spec.Job, string(e.role.other()), laneCredit), e.onBeat)
+	if err != nil {
+		return fail(err)
+	}
+	// A client drops silently what goes over its limits; credit is the limit here.
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return fail(err)
+	}
+	c, err := js.Consumer(ctx, laneStream(e.spec.Job), string(e.role))
+	if err != nil {
+		return fail(err)
+	}
+	consume, err := c.Consume(e.onFrame, jetstream.ConsumeErrHandler(e.onConsumeError))
+	if err != nil {
+		return fail(err)
+	}
+	e.ended.Add(1)
+	go func() {
+		defer e.ended.Done()
+		e.keepalive()
+		consume.Stop()
+		<-consume.Closed()
+	}()
+	return nil
+}
+
+func (e *LaneEnd) onConsumeError(_ jetstream.ConsumeContext, err error) {
+	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		e.fail(err)
+		return
+	}
+	// Late heartbeats of the server are no loss by themselves: frames that do
+	// not come are noticed by their numbers.
+	e.log.Debug().Err(err).Msg("lane")
+}
+
+// fail loses the lane for good. It may be called by anyone, again and again.
+func (e *LaneEnd) fail(err error) {
+	if e.ctx.Err() != nil {
+		return
+	}
+	e.cancel(err)
+	if e.wires != nil {
+		e.wires.cut() // a send that hangs in a dead socket must end now
+	}
+}
+
+// lost is the error of everything that is asked of a lost lane.
+func (e *LaneEnd) lost() error {
+	return jobs.RetryLater(jobs.CodeLane, "%w: job %s: %w", blocksync.ErrLaneLost, e.spec.Job, context.Cause(e.ctx))
+}
+
+var errClosedHere = errors.New("closed")
+
+// Close says good-bye and frees all of this end. What the other end did not
+// yet receive may still arrive there; then it sees the lane lost.
+func (e *LaneEnd) Close() {
+	e.closed.Do(func() {
+		if e.ctx.Err() == nil {
+			e.beat("closed by the " + string(e.role))
+			// A socket that takes nothing any more is cut by the write deadline.
+			if err := e.nc.FlushTimeout(e.spec.Timeout); err != nil {
+				e.log.Debug().Err(err).Msg("good-bye of the lane not sent")
+			}
+		}
+		e.fail(errClosedHere)
+		e.ended.Wait()
+		if e.atClose != nil {
+			e.atClose()
+		}
+		e.nc.Close()
+		e.callMu.Lock()
+		defer e.callMu.Unlock()
+		if e.calls != nil {
+			e.calls.Close()
+		}
+	})
+}
+
+// beat is what each end tells the other again and again. All numbers are
+// totals, so that one beat makes up for any that were lost.
+type beat struct {
+	Epoch uint64            `json:"epoch"`
+	Taken map[string]uint64 `json:"taken"` // bytes the receiver is done with, by channel
+	Sent  map[string]uint64 `json:"sent"`  // frames sent, by channel
+	Bye   string            `json:"bye,omitempty"`
+}
+
+func (e *LaneEnd) beat(bye string) {
+	b := beat{Epoch: e.spec.Epoch, Bye: bye, Taken: make(map[string]uint64, len(e.channels)), Sent: make(map[string]uint64, len(e.channels))}
+	for name, c := range e.channels {
+		c.mu.Lock()
+		b.Taken[name], b.Sent[name] = c.taken, c.sentSeq
+		c.mu.Unlock()
+	}
+	data, err := Encode(b)
+	if err == nil {
+		err = e.nc.Publish(e.names.lane(e.spec.Job, string(e.role), laneCredit), data)
+	}
+	if err != nil {
+		e.fail(fmt.Errorf("keepalive: %w", err))
+	}
+}
+
+func (e *LaneEnd) onBeat(m *nats.Msg) {
+	var b beat
+	if err := Decode(m.Data, &b); err != nil {
+		e.fail(err)
+		return
+	}
+	if b.Epoch != e.spec.Epoch {
+		e.fail(fmt.Errorf("keepalive of epoch %d, this is %d", b.Epoch, e.spec.Epoch))
+		return
+	}
+	first := e.heard.Swap(time.Now().UnixNano()) == 0
+	for name, c := range e.channels {
+		c.grant(b.Taken[name], b.Sent[name])
+	}
+	if b.Bye != "" {
+		e.bye.Store(&b.Bye)
+		e.farewell()
+	}
+	if first && e.role == destination {
+		e.beat("") // the source need not wait for a tick to know us
+	}
+}
+
+// farewell ends the lane once all that the other end sent before its
+// good-bye is here; the good-bye itself overtakes frames.
+func (e *LaneEnd) farewell() {
+	why := e.bye.Load()
+	if why == nil {
+		return
+	}
+	for _, c := range e.channels {
+		if c.missing() {
+			return
+		}
+	}
+	e.fail(errors.New(*why))
+}
+
+// keepalive beats four times per timeout and judges the other end.
+func (e *LaneEnd) keepalive() {
+	tick := time.NewTicker(e.spec.Timeout / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case now := <-tick.C:
+			e.beat("")
+			heard := e.heard.Load()
+			if heard == 0 && e.role == destination {
+				continue // the source has not come yet; who opened the lane decides how long to wait
+			}
+			if silent := now.Sub(time.Unix(0, heard)); silent > e.spec.Timeout {
+				e.fail(fmt.Errorf("the %s is silent for %s", e.role.other(), silent.Round(time.Millisecond)))
+				return
+			}
+			for _, c := range e.channels {
+				if c.overdue(now) {
+					e.fail(fmt.Errorf("channel %s: frames sent did not arrive within %s", c.name, e.spec.Timeout))
+					return
+				}
+			}
+		}
+	}
+}
+
+// onFrame sorts frames into their channels. It never blocks: credit bounds
+// what can arrive, and who sends more loses the lane.
+func (e *LaneEnd) onFrame(m jetstream.Msg) {
+	if e.ctx.Err() != nil {
+		return
+	}
+	c := e.bySubj[m.Subject()]
+	if c == nil {
+		e.fail(fmt.Errorf("frame on unknown subject %s", m.Subject()))
+		return
+	}
+	h, f, err := decodeFrame(m.Data())
+	if err == nil {
+		err = c.push(h, f, uint64(len(m.Data())))
+	}
+	if err != nil {
+		e.fail(fmt.Errorf("channel %s: %w", c.name, err))
+		return
+	}
+	e.heard.Store(time.Now().UnixNano())
+	e.farewell()
+}
+
+// laneOptions: a lane's connection never comes back by itself, because what
+// was under way when it broke is lost.
+func laneOptions(lost func(error), timeout time.Duration) []nats.Option {
+	o := []nats.Option{
+		nats.Timeout(max(timeout, 5*time.Second)),
+		nats.FlusherTimeout(max(timeout, time.Second)),
+		nats.PingInterval(max(timeout/2, time.Second)),
+		nats.MaxPingsOutstanding(2),
+	}
+	if lost == nil {
+		return append(o, nats.MaxReconnects(-1), nats.ReconnectWait(tryAgain), nats.ReconnectBufSize(-1))
+	}
+	return append(o, nats.NoReconnect(),
+		nats.ClosedHandler(func(nc *nats.Conn) { lost(connectionLost(nc.LastError())) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { lost(err) }))
+}
+
+func connectionLost(err error) error {
+	if err == nil {
+		return errors.New("connection closed")
+	}
+	return fmt.Errorf("connection: %w", err)
+}
+
+// DialLane enters a lane with the ticket of its destination.
+func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd, error) {
+	t, err := readTicket(tk)
+	if err != nil {
+		return nil, err
+	}
+	n, err := newNames(t.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	spec := t.spec()
+	if err := spec.fill(DefaultLaneTimeout); err != nil {
+		return nil, err
+	}
+	e := newEnd(spec, n, source, log)
+	e.t, e.wires = t, &wires{}
+	e.heard.Store(time.Now().UnixNano())
+	fail := func(err error) (*LaneEnd, error) {
+		e.cancel(err)
+		e.wires.cut()
+		if e.nc != nil {
+			e.nc.Close()
+		}
+		return nil, jobs.RetryLater(jobs.CodeLane, "lane to %s at %s: %w", t.Node, t.Address, err)
+	}
+	if e.nc, err = t.connect(ctx, e.fail, e.wires); err != nil {
+		return fail(err)
+	}
+	js, err := jetstream.New(e.nc)
+	if err != nil {
+		return fail(err)
+	}
+	ctx, cancel := bounded(ctx, max(spec.Timeout, oneTry))
+	defer cancel()
+	if err := e.run(ctx, js); err != nil {
+		return fail(err)
+	}
+	e.beat("")
+	return e, nil
+}
+
+func (t ticket) connect(ctx context.Context, lost func(error), w *wires) (*nats.Conn, error) {
+	conf, err := t.tls()
+	if err != nil {
+		return nil, err
+	}
+	w.ctx = ctx
+	opts := append(laneOptions(lost, t.Timeout),
+		nats.Secure(conf), nats.UserInfo(t.User, t.Secret), nats.CustomInboxPrefix(laneInbox(t.User)),
+		nats.SetCustomDialer(w), nats.Name("lane of job "+t.Job))
+	return nats.Connect("tls://"+t.Address, opts...)
+}
+
+// Node calls the lane's destination over a second connection, so that a call
+// does not wait behind a window of chunks. It is made at the first use and
+// lives until Close, even when the lane itself is lost.
+func (e *LaneEnd) Node(ctx context.Context) (Caller, error) {
+	if e.role != source {
+		return Caller{}, jobs.Failed(jobs.CodeInternal, "lane of job %s: only its source calls over it", e.spec.Job)
+	}
+	e.callMu.Lock()
+	defer e.callMu.Unlock()
+	if e.calls == nil {
+		nc, err := e.t.connect(ctx, nil, &wires{})
+		if err != nil {
+			return Caller{}, jobs.RetryLater(jobs.CodeAway, "host %s does not answer at %s: %w: %w", e.t.Node, e.t.Address, jobs.ErrAway, err)
+		}
+		e.calls = nc
+	}
+	node := e.t.Node
+	return Caller{e.calls, func(v string) string { return e.names.nodeVerb(node, v) }, "host " + node, "is `xmig node` running there?"}, nil
+}
+
+// wires dials for a connection and keeps the socket, so that it can be cut
+// while the client library is blocked in a write to it.
+type wires struct {
+	ctx context.Context // bounds the first dial
+	mu  sync.Mutex
+	c   net.Conn
+}
+
+// Dial is called by the client library.
+func (w *wires) Dial(network, address string) (net.Conn, error) {
+	w.mu.Lock()
+	ctx := w.ctx
+	w.ctx = nil
+	w.mu.Unlock()
+	if ctx == nil {
+		ctx = context.Background() // a reconnect, long after that context ended
+	}
+	d := net.Dialer{Timeout: 5 * time.Second}
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	w.c = c
+	w.mu.Unlock()
+	return c, nil
+}
+
+func (w *wires) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.c != nil {
+		_ = w.c.Close() // it is to be dead; how it dies does not matter
+	}
+}
