@@ -70,3 +70,37 @@ func (m *meter) counts() Counts {
 		Elapsed: time.Since(m.start),
 	}
 }
+
+func newMeter(p *plan) *meter {
+	return &meter{start: time.Now(), size: p.bytes(), chunks: p.n}
+}
+
+// progressEvery is fine enough for a bar and costs nothing.
+const progressEvery = 200 * time.Millisecond
+
+// reportProgress calls tell now and then until the function it returns is
+// called, and once more then.
+func reportProgress(tell func(Progress), m *meter) (stop func()) {
+	if tell == nil {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				tell(m.counts())
+			case <-quit:
+				tell(m.counts())
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-ended
+	}
+}

@@ -1,0 +1,281 @@
+package blocksync
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// What the source knows of a chunk.
+const (
+	sendOpen    uint8 = iota // not settled
+	sendNarrow               // its sub-digests are on their way, its slab is kept
+	sendSettled              // equal, nothing was sent
+	sendSent                 // content was sent
+	sendResent               // content was refused and sent once more
+)
+
+// maxRefusals is how many chunks of a pass may be refused. More is not a flipped bit
+// here and there but a broken machine. It also bounds the room for answers at the source.
+const maxRefusals = 64
+
+// sender is the source end of one pass.
+type sender struct {
+	set    Settings
+	pass   Pass
+	plan   *plan
+	wire   *wire
+	meter  *meter
+	reader *reader
+	claims *claims
+	slabs  *pool
+
+	left    atomic.Int64  // chunks not settled
+	settled chan struct{} // closed when left is 0
+	workers sync.WaitGroup
+	answers chan Frame // fine and refuse frames; has room for all that can come
+	last    chan Frame // done, then verified
+
+	mu      sync.Mutex
+	digests []byte // the other end's up to arrived; ours where settled
+	state   []uint8
+	arrived int64
+	news    chan struct{}   // closed and replaced when digests arrive
+	waiting map[int64]*slab // chunks in state sendNarrow
+	taste   taste
+}
+
+// Send runs one pass at the source. It returns when the destination has
+// written and flushed everything, or with the first error of either end. The
+// source may change meanwhile: what was read is what the destination then has.
+func Send(ctx context.Context, lane Lane, src *Device, pass Pass, set Settings) (Result, error) {
+	s, err := newSender(lane, src, pass, set)
+	if err != nil {
+		return Result{}, fmt.Errorf("sync %s: %w", src.path, err)
+	}
+	stop := reportProgress(set.Progress, s.meter)
+	defer stop()
+	res, err := s.run(ctx)
+	res.Counts = s.meter.counts()
+	if err != nil {
+		s.wire.abort(ctx, err)
+		return res, fmt.Errorf("sync %s, pass %d: %w", src.path, pass.Number, err)
+	}
+	return res, nil
+}
+
+func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error) {
+	set, err := set.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(src.size, set.ChunkSize, pass.Ranges)
+	if err != nil {
+		return nil, err
+	}
+	if pass.Secret == [32]byte{} {
+		_, _ = rand.Read(pass.Secret[:]) // never fails
+	}
+	m := newMeter(p)
+	z := newZeroes(p.chunk, p.size)
+	window := windowFor(set.Readers)
+	s := &sender{
+		set: set, pass: pass, plan: p, meter: m,
+		wire:    &wire{lane: lane, end: endSource, path: src.path, limit: set.Limit, meter: m, pass: pass.Number},
+		reader:  &reader{dev: src, zeroes: &z, meter: m},
+		claims:  newClaims(p, src),
+		slabs:   newPool(window+set.Readers*(1+workSlabs), p.chunk),
+		settled: make(chan struct{}),
+		answers: make(chan Frame, window+set.Readers+maxRefusals),
+		last:    make(chan Frame, 2),
+		digests: make([]byte, 32*p.n),
+		state:   make([]uint8, p.n),
+		news:    make(chan struct{}),
+		waiting: make(map[int64]*slab),
+	}
+	s.left.Store(p.n)
+	if p.n == 0 {
+		close(s.settled)
+	}
+	return s, nil
+}
+
+// windowFor keeps the slabs of a pass below maxSlabs.
+func windowFor(readers int) int {
+	return min(narrowWindow, maxSlabs-readers*(1+workSlabs))
+}
+
+func (s *sender) run(ctx context.Context) (Result, error) {
+	res := Result{Pass: s.pass.Number, Final: s.pass.Final}
+	if err := s.reader.dev.refresh(); err != nil {
+		return res, err
+	}
+	workers, err := s.newWorkers()
+	if err != nil {
+		return res, err
+	}
+	b := begin{final: s.pass.Final, verify: s.set.Verify, sector: s.reader.dev.sector, secret: s.pass.Secret, plan: s.plan}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.listen(ctx) })
+	if err := s.wire.sendBody(ctx, kindBegin, 0, b.encode()); err != nil {
+		g.Go(func() error { return err }) // ends listen
+		return res, g.Wait()
+	}
+	for _, w := range workers {
+		s.workers.Add(1)
+		g.Go(func() error {
+			defer s.workers.Done()
+			defer w.close()
+			return w.run(ctx)
+		})
+	}
+	g.Go(func() error {
+		s.workers.Wait()
+		return s.finish(ctx, &res)
+	})
+	err = g.Wait()
+	return res, err
+}
+
+// listen takes what the destination says. It never waits for anything but the
+// lane (see doc.go) and ends with the last frame of the pass.
+func (s *sender) listen(ctx context.Context) error {
+	for {
+		f, err := s.wire.recv(ctx)
+		if err != nil {
+			return err
+		}
+		switch f.Kind {
+		case kindDigests:
+			err = s.arrive(f)
+		case kindFine, kindRefuse:
+			select {
+			case s.answers <- f:
+			default:
+				err = s.wire.corrupt(-1, "the destination answers more than it was asked")
+			}
+		case kindWritten:
+			var n int64
+			if n, err = decodeCount(f.Payload); err == nil {
+				s.meter.durable.Store(n)
+				s.meter.written.Store(n)
+			}
+		case kindDone, kindVerified:
+			if len(f.Payload) != 32 || len(s.last) == cap(s.last) {
+				return s.wire.corrupt(-1, "frame of kind %d with %d bytes", f.Kind, len(f.Payload))
+			}
+			s.last <- f
+			if f.Kind == kindVerified || !s.rereads() {
+				return nil
+			}
+		default:
+			err = s.wire.corrupt(-1, "unexpected frame of kind %d", f.Kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *sender) rereads() bool { return s.pass.Final && s.set.Verify == VerifyFull }
+
+// arrive stores a batch of the destination's digests.
+func (s *sender) arrive(f Frame) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := int64(len(f.Payload) / 32)
+	if k == 0 || len(f.Payload)%32 != 0 || f.Index != s.arrived || k > s.plan.n-s.arrived {
+		return s.wire.corrupt(-1, "%d bytes of digests from chunk %d on, expected chunk %d of %d", len(f.Payload), f.Index, s.arrived, s.plan.n)
+	}
+	copy(s.digests[s.arrived*32:], f.Payload)
+	s.arrived += k
+	s.wire.release(&f)
+	close(s.news)
+	s.news = make(chan struct{})
+	return nil
+}
+
+// swap replaces the destination's digest of a position by ours.
+func (s *sender) swap(pos int64, mine digest) (theirs digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	theirs = digestAt(s.digests, pos)
+	copy(s.digests[pos*32:], mine[:])
+	return theirs
+}
+
+// settle counts a chunk as done.
+func (s *sender) settle(n int) {
+	s.meter.done.Add(int64(n))
+	if s.left.Add(-1) == 0 {
+		close(s.settled)
+	}
+}
+
+// finish tells the end of the pass and waits until the destination has everything.
+func (s *sender) finish(ctx context.Context, res *Result) error {
+	if s.left.Load() != 0 { // a worker failed, and its error ends ctx
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	w, err := newSendWorker(s)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	for {
+		// The end is said again after each chunk that was refused late: the
+		// destination ignores it while refused chunks are on their way.
+		res.Root = rootOf(s.plan, s.digests)
+		if err := s.wire.sendBody(ctx, kindEnd, 0, res.Root[:]); err != nil {
+			return err
+		}
+		select {
+		case a := <-s.answers:
+			if err := w.serve(ctx, a); err != nil {
+				return err
+			}
+		case f := <-s.last:
+			return s.conclude(ctx, f, res)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+var errRoots = errors.New("the roots of both ends differ")
+
+// conclude compares roots, after a second read where that is asked for.
+func (s *sender) conclude(ctx context.Context, done Frame, res *Result) error {
+	if done.Kind != kindDone {
+		return s.wire.corrupt(-1, "frame of kind %d before the end", done.Kind)
+	}
+	s.meter.durable.Store(s.meter.written.Load())
+	if s.set.Verify != VerifyNone && digest(done.Payload) != res.Root {
+		return fmt.Errorf("%s: %w: run another pass", s.wire.path, errRoots)
+	}
+	if !s.rereads() {
+		return nil
+	}
+	if err := s.reader.again(ctx, s.plan, s.slabs, s.set.Readers, s.digests); err != nil {
+		return err
+	}
+	if err := s.wire.sendBody(ctx, kindVerified, 0, res.Root[:]); err != nil {
+		return err
+	}
+	select {
+	case f := <-s.last:
+		if digest(f.Payload) != res.Root {
+			return fmt.Errorf("%s: read again: %w", s.wire.path, errRoots)
+		}
+		res.Verified = true
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

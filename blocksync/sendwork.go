@@ -1,0 +1,318 @@
+package blocksync
+
+import (
+	"context"
+	"slices"
+)
+
+// sendWorker reads, compares and sends chunks, and answers for those that are
+// being narrowed. Any worker may continue what another has begun.
+type sendWorker struct {
+	*sender
+	sub    *subHasher
+	sq     *squeezer
+	subs   []byte // sub-digests of one chunk or block
+	work   *slab  // pages, or a chunk read again
+	packed *slab  // the same, compressed
+}
+
+func newSendWorker(s *sender) (*sendWorker, error) {
+	sub, err := newSubHasher(s.pass.Secret)
+	if err != nil {
+		return nil, err
+	}
+	sq, err := newSqueezer(s.set.Compress)
+	if err != nil {
+		return nil, err
+	}
+	w := &sendWorker{sender: s, sub: sub, sq: sq, subs: make([]byte, 0, MaxPayload/coarseBlock*subSize)}
+	w.work, w.packed = s.slabs.mustTake(), s.slabs.mustTake()
+	return w, nil
+}
+
+// newWorkers makes all of them before any runs: there are slabs for all then.
+func (s *sender) newWorkers() ([]*sendWorker, error) {
+	var out []*sendWorker
+	for range s.set.Readers {
+		w, err := newSendWorker(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+func (w *sendWorker) close() {
+	w.sq.close()
+	w.slabs.put(w.work)
+	w.slabs.put(w.packed)
+}
+
+// run takes chunks until none is left, then answers until all are settled.
+func (w *sendWorker) run(ctx context.Context) error {
+	for {
+		s, err := w.room(ctx)
+		if err != nil {
+			return err
+		}
+		c, ok := w.claims.take()
+		if !ok {
+			w.slabs.put(s)
+			break
+		}
+		if err := w.chunk(ctx, c, s); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case a := <-w.answers:
+			if err := w.serve(ctx, a); err != nil {
+				return err
+			}
+		case <-w.settled:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// room waits for a slab; answers come first, because they free slabs.
+func (w *sendWorker) room(ctx context.Context) (*slab, error) {
+	for {
+		var a Frame
+		select {
+		case a = <-w.answers:
+		default:
+			select {
+			case a = <-w.answers:
+			case <-w.slabs.tokens:
+				return w.slabs.take(), nil
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		if err := w.serve(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// await waits until the destination's digest of a position is here.
+func (w *sendWorker) await(ctx context.Context, pos int64) error {
+	for {
+		w.mu.Lock()
+		here, news := w.arrived > pos, w.news
+		w.mu.Unlock()
+		if here {
+			return nil
+		}
+		select {
+		case <-news:
+		case a := <-w.answers:
+			if err := w.serve(ctx, a); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// chunk reads and compares one chunk and sends what differs. It owns s.
+func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
+	keep := false
+	defer func() {
+		if !keep {
+			w.slabs.put(s)
+		}
+	}()
+	mine, zero, err := w.reader.digest(c, s)
+	if err != nil {
+		return err
+	}
+	if err := w.await(ctx, c.pos); err != nil {
+		return err
+	}
+	theirs := w.swap(c.pos, mine)
+	if mine == theirs {
+		w.mark(c.pos, sendSettled)
+		w.meter.same.Add(int64(c.n))
+		w.settle(c.n)
+		return nil
+	}
+	w.meter.differed.Add(1)
+	w.meter.differing.Add(int64(c.n))
+	switch {
+	case zero:
+		w.mark(c.pos, sendSent)
+		w.meter.zero.Add(int64(c.n))
+		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, mine)
+	case theirs == w.reader.zeroes.of(c.n) || c.n <= finePage || !w.worthNarrowing():
+		w.mark(c.pos, sendSent)
+		err = w.whole(ctx, c.index, s, c.n, mine)
+	default:
+		keep = true
+		return w.narrow(ctx, c, s)
+	}
+	if err == nil {
+		w.settle(c.n)
+	}
+	return err
+}
+
+func (w *sendWorker) mark(pos int64, state uint8) {
+	w.mu.Lock()
+	w.state[pos] = state
+	w.mu.Unlock()
+}
+
+func (w *sendWorker) worthNarrowing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.taste.narrow()
+}
+
+// whole sends all of the chunk in s.
+func (w *sendWorker) whole(ctx context.Context, index int64, s *slab, n int, d digest) error {
+	f := Frame{Kind: kindWhole, Index: index, Length: n, Payload: s.bytes(n), Slab: s.buf}
+	w.meter.sent.Add(int64(n))
+	return w.wire.send(ctx, w.squeeze(f), d)
+}
+
+// squeeze compresses the payload of f into the worker's own slab, if it pays.
+func (w *sendWorker) squeeze(f Frame) Frame {
+	if out, ok := w.sq.pack(w.packed.empty(), f.Payload); ok {
+		f.Flags |= flagZstd
+		f.Payload, f.Slab = out, w.packed.buf
+	}
+	return f
+}
+
+// narrow asks which pages of the chunk differ. Until the answer the chunk stays in s.
+func (w *sendWorker) narrow(ctx context.Context, c claim, s *slab) error {
+	w.subs = w.sub.append(w.subs[:0], s.bytes(c.n), coarseBlock)
+	w.mu.Lock()
+	w.state[c.pos] = sendNarrow
+	w.waiting[c.pos] = s
+	w.mu.Unlock()
+	return w.wire.sendBody(ctx, kindCoarse, c.index, w.subs)
+}
+
+// serve handles one answer of the destination.
+func (w *sendWorker) serve(ctx context.Context, f Frame) error {
+	pos, ok := w.plan.find(f.Index)
+	if !ok {
+		return w.wire.corrupt(-1, "answer about chunk %d, which is not part of the pass", f.Index)
+	}
+	if f.Kind == kindRefuse {
+		return w.again(ctx, f.Index, pos)
+	}
+	w.mu.Lock()
+	s := w.waiting[pos]
+	delete(w.waiting, pos)
+	d := digestAt(w.digests, pos)
+	if s != nil {
+		w.state[pos] = sendSent
+	}
+	w.mu.Unlock()
+	off, n := w.plan.extent(f.Index)
+	if s == nil {
+		return w.wire.corrupt(off, "answer about a chunk nobody asked for")
+	}
+	defer w.slabs.put(s)
+	if err := w.pages(ctx, f, s, n, d); err != nil {
+		return err
+	}
+	w.wire.release(&f)
+	w.settle(n)
+	return nil
+}
+
+// pages sends the pages of the chunk in s that the answer f shows to differ.
+func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, d digest) error {
+	fine, err := decodeFine(f.Payload, n)
+	if err != nil {
+		off, _ := w.plan.extent(f.Index)
+		return w.wire.corrupt(off, "answer about a chunk: %v", err)
+	}
+	total := countBlocks(n, finePage)
+	head := bitmapLen(total)
+	body := w.work.bytes(head)
+	clear(body)
+	content, subs := s.bytes(n), fine.subs
+	for i := range countBlocks(n, coarseBlock) {
+		if !fine.blocks.has(i) {
+			continue
+		}
+		block := content[i*coarseBlock : min(n, (i+1)*coarseBlock)]
+		w.subs = w.sub.append(w.subs[:0], block, finePage)
+		for p := 0; p < len(w.subs)/subSize; p++ {
+			at := p * subSize
+			if !slices.Equal(w.subs[at:at+subSize], subs[at:at+subSize]) {
+				bitmap(body[:head]).set(i*(coarseBlock/finePage) + p)
+				body = append(body, block[p*finePage:min(len(block), (p+1)*finePage)]...)
+			}
+		}
+		subs = subs[len(w.subs):]
+	}
+	changed := bitmap(body[:head]).count()
+	w.mu.Lock()
+	w.taste.learn(changed, total)
+	w.mu.Unlock()
+	if len(body) > n-n/16 { // nearly all of it: then without the destination's overlay
+		return w.whole(ctx, f.Index, s, n, d)
+	}
+	w.meter.narrowed.Add(1)
+	w.meter.sent.Add(int64(len(body) - head))
+	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Index: f.Index, Length: n, Payload: body, Slab: w.work.buf}), d)
+}
+
+// again sends a chunk that did not arrive as it was sent: read anew, whole, once.
+func (w *sendWorker) again(ctx context.Context, index, pos int64) error {
+	off, n := w.plan.extent(index)
+	w.mu.Lock()
+	was := w.state[pos]
+	if was == sendSent {
+		w.state[pos] = sendResent
+	}
+	w.mu.Unlock()
+	if was != sendSent {
+		return w.wire.corrupt(off, "the destination refuses a chunk it was not sent")
+	}
+	mine, _, err := w.reader.digest(claim{pos: pos, index: index, off: off, n: n}, w.work)
+	if err != nil {
+		return err
+	}
+	w.swap(pos, mine)
+	return w.whole(ctx, index, w.work, n, mine)
+}
+
+// taste remembers whether narrowing has paid lately. Where whole chunks
+// differ, asking costs a round trip and a hash for nothing.
+type taste struct {
+	skip int // chunks to send whole before asking again
+	step int
+}
+
+// maxSkip bounds how long a changed habit of the disk goes unnoticed: 32 MiB.
+const maxSkip = 32
+
+func (t *taste) narrow() bool {
+	if t.skip > 0 {
+		t.skip--
+		return false
+	}
+	return true
+}
+
+func (t *taste) learn(changed, pages int) {
+	if changed*4 < pages*3 {
+		*t = taste{}
+		return
+	}
+	t.step = min(maxSkip, max(1, t.step*2))
+	t.skip = max(t.skip, t.step)
+}

@@ -1,0 +1,99 @@
+package blocksync
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// A sample of four pages spread over the content tells whether it shrinks,
+	// for 1/64 of the cost of trying a whole chunk. Deciding anew for each
+	// chunk follows a disk's regions at once, where a back-off would lag behind.
+	samplePages = 4
+
+	// gainShift: compression pays if it saves at least 1/8. Below that the
+	// destination's time for decompression is worth more than the bytes.
+	gainShift = 3
+)
+
+// squeezer compresses content. It belongs to one goroutine.
+type squeezer struct {
+	mode   Compress
+	enc    *zstd.Encoder
+	sample []byte
+	out    []byte
+}
+
+func newSqueezer(mode Compress) (*squeezer, error) {
+	s := &squeezer{mode: mode}
+	if mode == CompressOff {
+		return s, nil
+	}
+	// One goroutine, no checksum of its own: the digest covers the content.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithWindowSize(MaxPayload), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	s.enc = enc
+	s.sample = make([]byte, 0, samplePages*finePage)
+	s.out = make([]byte, 0, samplePages*finePage+slack)
+	return s, nil
+}
+
+// pack appends src, compressed, to dst, if that pays.
+func (s *squeezer) pack(dst, src []byte) ([]byte, bool) {
+	if s.mode == CompressOff || s.mode == CompressAuto && !s.promising(src) {
+		return nil, false
+	}
+	out := s.enc.EncodeAll(src, dst)
+	return out, pays(len(out)-len(dst), len(src))
+}
+
+// promising compresses the sample.
+func (s *squeezer) promising(src []byte) bool {
+	if len(src) <= 2*cap(s.sample) {
+		return true // the sample would cost as much as the content
+	}
+	s.sample = s.sample[:0]
+	for i := range samplePages {
+		at := i * (len(src) - finePage) / (samplePages - 1)
+		s.sample = append(s.sample, src[at:at+finePage]...)
+	}
+	return pays(len(s.enc.EncodeAll(s.sample, s.out[:0])), len(s.sample))
+}
+
+func pays(out, in int) bool { return out <= in-in>>gainShift }
+
+func (s *squeezer) close() {
+	if s.enc != nil {
+		_ = s.enc.Close() // writes nothing: there is no stream
+	}
+}
+
+// inflater decompresses payloads. It belongs to one goroutine.
+type inflater struct {
+	dec *zstd.Decoder
+}
+
+func newInflater() (*inflater, error) {
+	// The output never grows beyond the buffer given, whatever a frame claims.
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(2*MaxPayload), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	return &inflater{dec}, nil
+}
+
+// into decompresses payload behind buf[:0], never past its capacity.
+func (i *inflater) into(buf, payload []byte) ([]byte, error) {
+	out, err := i.dec.DecodeAll(payload, buf[:0])
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	return out, nil
+}
+
+func (i *inflater) close() { i.dec.Close() }
