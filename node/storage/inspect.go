@@ -49,10 +49,12 @@ func described(v Volume, r Record) (Volume, error) {
 		if err != nil || f == nil {
 			return v, err
 		}
+		// Not by Allocated: a tag that does not fit the inode takes a block too.
+		_, serr := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+		v.ReadsZero = r.Role == RoleMade && errors.Is(serr, unix.ENXIO)
 		if err := f.Close(); err != nil {
 			return v, err
 		}
-		v.ReadsZero = r.Role == RoleMade && v.Allocated == 0
 	} else if !sameDevice(r.Identity, v.ID) {
 		return v, nil
 	}

@@ -200,7 +200,16 @@ func (h *Host) PruneShadow(ctx context.Context, place string, now time.Time) err
 	if err := h.unused(ctx, r); err != nil {
 		return fmt.Errorf("prune shadow: %w", err)
 	}
-	if r.Pending == pendingShadow || r.Pending == pendingReturn {
+	p, err := h.pool(r)
+	if err != nil {
+		return fmt.Errorf("prune shadow: %w", err)
+	}
+	pos, err := p.Find(ctx, r)
+	if err != nil {
+		return fmt.Errorf("prune shadow: %w", err)
+	}
+	if pos != Absent && (r.Pending == pendingShadow || r.Pending == pendingReturn) {
+		// The tag may be missing yet, without which nothing is removed.
 		if r, err = h.finish(ctx, r); err != nil {
 			return fmt.Errorf("prune shadow: %w", err)
 		}
