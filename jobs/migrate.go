@@ -199,6 +199,9 @@ func (m *Migration) resume(ctx context.Context) error {
 	ran, there, err := m.dst.Go(ctx, m.rec.Job(), Permission{Key: m.known.Key, Source: e.Journal})
 	m.known.Destination = append(m.known.Destination, there.Journal...)
 	if err != nil {
+		if there, eerr := m.dst.Evidence(ctx, m.rec.VM); eerr == nil { // it may have aborted
+			m.known.Destination = append(m.known.Destination, there.Journal...)
+		}
 		return err
 	}
 	m.rec.Report.DomID, m.rec.Report.RanAt = ran.DomID, ran.At
