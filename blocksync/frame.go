@@ -31,8 +31,9 @@ const (
 
 // Flags of kindWhole, kindPages and kindStreamData.
 const (
-	flagZstd Flags = 1 << iota // the payload is one zstd frame
-	flagZero                   // no payload: Length zero bytes (streams only)
+	flagZstd  Flags = 1 << iota // the payload is one zstd frame
+	flagZero                    // no payload: Length zero bytes (streams only)
+	flagBlank                   // the pages lie on zeroes: the destination's chunk is zero (kindPages only)
 )
 
 const (

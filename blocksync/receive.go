@@ -206,8 +206,9 @@ func (r *receiver) admit(f Frame) (job, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.state[pos]
+	blank := f.Kind == kindPages && f.Flags&flagBlank != 0 && digestAt(r.digests, pos) == r.reader.zeroes.of(n)
 	switch {
-	case was == recvOffered && f.Kind != kindPages, was == recvAnswered && (f.Kind == kindPages || f.Kind == kindWhole):
+	case was == recvOffered && (f.Kind != kindPages || blank), was == recvAnswered && (f.Kind == kindWhole || f.Kind == kindPages && f.Flags&flagBlank == 0):
 		r.state[pos] = recvBusy
 	case was == recvRefused && f.Kind == kindWhole:
 		r.state[pos] = recvRetry

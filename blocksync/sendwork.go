@@ -150,7 +150,10 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 		w.mark(c.pos, sendSent)
 		w.meter.zero.Add(int64(c.n))
 		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, mine)
-	case theirs == w.reader.zeroes.of(c.n) || c.n <= finePage || !w.worthNarrowing():
+	case theirs == w.reader.zeroes.of(c.n):
+		w.mark(c.pos, sendSent)
+		err = w.onBlank(ctx, c, s, mine)
+	case c.n <= finePage || !w.worthNarrowing():
 		w.mark(c.pos, sendSent)
 		err = w.whole(ctx, c.index, s, c.n, mine)
 	default:
@@ -181,6 +184,37 @@ func (w *sendWorker) whole(ctx context.Context, index int64, s *slab, n int, d d
 	w.meter.sent.Add(int64(n))
 	return w.wire.send(ctx, w.squeeze(f), d)
 }
+
+// onBlank sends a chunk that is zero at the destination: its pages that are not.
+// Nothing has to be asked for that.
+func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, d digest) error {
+	content := s.bytes(c.n)
+	head := bitmapLen(countBlocks(c.n, finePage))
+	marks := w.work.bytes(head)
+	clear(marks)
+	total := 0
+	for at := 0; at < c.n; at += finePage {
+		if page := content[at:min(c.n, at+finePage)]; !isZero(page) {
+			bitmap(marks).set(at / finePage)
+			total += len(page)
+		}
+	}
+	if nearlyAll(total+head, c.n) {
+		return w.whole(ctx, c.index, s, c.n, d)
+	}
+	body := marks
+	for i := range countBlocks(c.n, finePage) {
+		if bitmap(marks).has(i) {
+			body = append(body, content[i*finePage:min(c.n, (i+1)*finePage)]...)
+		}
+	}
+	w.meter.sent.Add(int64(total))
+	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Flags: flagBlank, Index: c.index, Length: c.n, Payload: body, Slab: w.work.buf}), d)
+}
+
+// nearlyAll says that a chunk costs no more to send than its pages do: copying
+// them together, and the destination's overlay, would be for nothing.
+func nearlyAll(pages, chunk int) bool { return pages > chunk-chunk/16 }
 
 // squeeze compresses the payload of f into the worker's own slab, if it pays.
 func (w *sendWorker) squeeze(f Frame) Frame {
@@ -262,7 +296,7 @@ func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, d diges
 	w.mu.Lock()
 	w.taste.learn(changed, total)
 	w.mu.Unlock()
-	if len(body) > n-n/16 { // nearly all of it: then without the destination's overlay
+	if nearlyAll(len(body), n) {
 		return w.whole(ctx, f.Index, s, n, d)
 	}
 	w.meter.narrowed.Add(1)

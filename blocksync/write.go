@@ -130,7 +130,7 @@ func (w *writeWorker) zero(j job) error {
 
 // content returns the payload of a frame, decompressed; at most one slab of it.
 func (w *writeWorker) content(f *Frame) ([]byte, error) {
-	switch f.Flags {
+	switch f.Flags &^ flagBlank {
 	case 0:
 		return f.Payload, nil
 	case flagZstd:
@@ -221,17 +221,31 @@ func (w *writeWorker) unhold(pos int64) *slab {
 	return s
 }
 
+// under returns a slab with what the pages of a frame lie on: zeroes, or the
+// old content, kept or read again. It is w.old, or belongs to the caller.
+func (w *writeWorker) under(j job) (*slab, error) {
+	if j.frame.Flags&flagBlank != 0 {
+		clear(w.old.bytes(j.n))
+		return w.old, nil
+	}
+	if s := w.unhold(j.pos); s != nil {
+		return s, nil
+	}
+	if err := w.reader.dev.readAt(w.old.bytes(j.n+slack), j.n, j.off); err != nil {
+		return nil, err
+	}
+	w.meter.read.Add(int64(j.n))
+	return w.old, nil
+}
+
 // pages lays the pages over the old content, checks the whole, and writes what changed.
 func (w *writeWorker) pages(j job) error {
-	s := w.unhold(j.pos)
-	if s != nil {
+	s, err := w.under(j)
+	if err != nil {
+		return err
+	}
+	if s != w.old {
 		defer w.slabs.put(s)
-	} else {
-		s = w.old
-		if err := w.reader.dev.readAt(s.bytes(j.n+slack), j.n, j.off); err != nil {
-			return err
-		}
-		w.meter.read.Add(int64(j.n))
 	}
 	body, err := w.content(&j.frame)
 	if err != nil {
