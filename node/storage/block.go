@@ -58,20 +58,16 @@ func findDevice(r Record) (Position, error) {
 	return Active, nil
 }
 
-// absentDevice is the pool of a recorded device that is not there now: its
-// record can still be given up, nothing else can be done.
-type absentDevice struct{ device }
-
+// newDevice returns the pool of the recorded device at place. If that is not there
+// now, its record can still be given up, and nothing else be done.
 func newDevice(place string) (Pool, error) {
 	v, err := inspect(place)
-	if errors.Is(err, ErrMissing) || errors.Is(err, ErrNotDisk) {
-		return &absentDevice{device{Volume{Path: place, Real: place, Kind: KindBlock}}}, nil
-	}
-	if err != nil {
+	absent := errors.Is(err, ErrMissing) || errors.Is(err, ErrNotDisk)
+	switch {
+	case err != nil && !absent:
 		return nil, err
-	}
-	if v.Kind != KindBlock {
-		return &absentDevice{device{Volume{Path: place, Real: place, Kind: KindBlock}}}, nil
+	case absent || v.Kind != KindBlock:
+		v = Volume{Path: place, Real: place, Kind: KindBlock}
 	}
 	return &device{v}, nil
 }

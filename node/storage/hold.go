@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -74,6 +75,24 @@ func (h *Host) ReleaseHold(ctx context.Context, job string) error {
 	return h.holds.remove(job)
 }
 
+// Holders returns the jobs that hold space, so that holds of jobs that are over
+// can be found and released.
+func (h *Host) Holders(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all, err := h.holds.all()
+	if err != nil {
+		return nil, err
+	}
+	jobs := []string{}
+	for _, o := range all {
+		jobs = append(jobs, o.Job)
+	}
+	slices.Sort(jobs)
+	return jobs, nil
+}
+
 // fit checks one need of job against its pool.
 func (h *Host) fit(ctx context.Context, job string, n Need, others []hold, spent map[string]int64) error {
 	if n.Bytes < 0 {
@@ -130,7 +149,7 @@ func (h *Host) left(ctx context.Context, p Pool, holds []hold) (int64, error) {
 func (h *Host) outstanding(ctx context.Context, p Pool, job string, n Need) (int64, error) {
 	cost := p.Cost(n.Bytes)
 	r, known, err := h.lookup(n.Path)
-	if err != nil || !known || (r.Role != RoleShadow && r.Job != job) {
+	if err != nil || !known || r.Kind != p.Kind() || (r.Role != RoleShadow && r.Job != job) {
 		return cost, nil // a path that cannot be resolved now has taken nothing that we know of
 	}
 	taken, err := p.Taken(ctx, r)

@@ -128,19 +128,26 @@ func owns(r Record, f *os.File) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	same := r.Identity.Birth != 0 && id.Dev == r.Identity.Dev && id.Ino == r.Identity.Ino && id.Birth == r.Identity.Birth
 	tag, err := readTag(f)
-	switch {
-	case errors.Is(err, errNoTags):
-		return same, nil
-	case err != nil:
+	if err != nil && !errors.Is(err, errNoTags) {
 		return false, err
+	}
+	return isOwn(r, id, tag, err == nil), nil
+}
+
+// isOwn decides whether a file with this identity and tag is the volume of r;
+// tags says whether the file could have a tag at all.
+func isOwn(r Record, id Identity, tag *fileTag, tags bool) bool {
+	same := r.Identity.Birth != 0 && id.Dev == r.Identity.Dev && id.Ino == r.Identity.Ino && id.Birth == r.Identity.Birth
+	switch {
+	case !tags:
+		return same
 	case tag != nil:
-		return tag.ID == r.ID && id.Ino == r.Identity.Ino, nil
+		return tag.ID == r.ID && id.Ino == r.Identity.Ino
 	}
 	// Untagged: ours only where the intent stands and the tag is its effect
 	// (shadow), or the tag's removal is (settle).
-	return same && (r.Pending == pendingShadow || r.Pending == pendingSettle), nil
+	return same && (r.Pending == pendingShadow || r.Pending == pendingSettle)
 }
 
 // deviceIdentity describes the block device rdev.
