@@ -19,9 +19,8 @@ type storedHost struct {
 
 // Announcement says how a node makes itself known.
 type Announcement struct {
-	Every       time.Duration // default: a third of the bucket's TTL
-	Predecessor Predecessor
-	Snapshot    func() jobs.Host // called for each announcement; must be quick
+	Every    time.Duration    // default: a third of the bucket's TTL
+	Snapshot func() jobs.Host // called for each announcement; must be quick
 }
 
 // NameTakenError: another worker with the same name is alive.
@@ -45,7 +44,8 @@ type Presence struct {
 }
 
 // Announce makes the node known and refuses a name that a living worker has:
-// *NameTakenError. Run keeps it known.
+// *NameTakenError. A worker with the same Home is this one before its restart.
+// Run keeps the node known.
 func (b *Bus) Announce(ctx context.Context, a Announcement) (*Presence, error) {
 	h := a.Snapshot()
 	if err := checkNode(h.Node); err != nil {
@@ -90,10 +90,10 @@ func (p *Presence) enter(ctx context.Context, h jobs.Host) error {
 		if err != nil {
 			return err
 		}
-		// A name may only be taken over where the host's lock proves that the
-		// earlier worker is dead, and the lock reaches no other machine.
-		dead := p.a.Predecessor == IsDead && other.Hostname == h.Hostname
-		if other.Instance != p.instance && !dead {
+		// A worker holds the lock of its state directory: another instance
+		// with the same one is an earlier life of this worker, and over.
+		restarted := h.Home != "" && other.Home == h.Home
+		if other.Instance != p.instance && !restarted {
 			return &NameTakenError{Other: other}
 		}
 	}
@@ -126,8 +126,7 @@ func (p *Presence) Run(ctx context.Context) error {
 	}
 }
 
-// Now announces the node at once, after something changed that others wait for.
-// It must not be called while Run runs in another goroutine; Run calls it.
+// beat announces the node once.
 func (p *Presence) beat(ctx context.Context) error {
 	h := p.a.Snapshot()
 	value, err := p.encode(h)
