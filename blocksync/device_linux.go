@@ -79,7 +79,9 @@ func (h *holes) cover(off int64, n int) bool {
 func (h *holes) ask(off int64) {
 	data, err := unix.Seek(h.d.fd, off, unix.SEEK_DATA)
 	switch {
-	case err == unix.ENXIO: // no data up to the end
+	case err == unix.ENXIO: // no data up to the end, or the file has become shorter
+		end, err := unix.Seek(h.d.fd, 0, unix.SEEK_END)
+		h.off = err != nil || end < h.d.size // reading will tell
 		h.from, h.to, h.isHole = off, math.MaxInt64, true
 	case err != nil: // the file system does not know: read everything
 		h.off = true
