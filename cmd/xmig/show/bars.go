@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"xmig/jobs"
@@ -19,11 +20,14 @@ type View struct {
 // barWidth in characters: a percent is half a character, which is smooth enough.
 const barWidth = 24
 
+// longestETA: what takes longer is not known any better than "long".
+const longestETA = 100 * time.Hour
+
 // Bars draws one job: a head line, and while bytes move one bar per disk with
 // rate and the time left. Lines are cut at width characters.
 func Bars(v View, width int) []string {
 	out := []string{head(v)}
-	if p := v.Progress; !v.Record.State.Final() && moving(v) {
+	if p := v.Progress; moving(v) {
 		for _, d := range p.Disks {
 			out = append(out, bar(d))
 		}
@@ -39,6 +43,9 @@ func Bars(v View, width int) []string {
 
 // moving: progress of a step that is over is no progress.
 func moving(v View) bool {
+	if v.Record.State.Final() {
+		return false
+	}
 	switch v.Record.Step {
 	case jobs.Seed, jobs.Converge, jobs.Stream, jobs.SealStep:
 		return len(v.Progress.Disks) > 0
@@ -96,7 +103,9 @@ func bar(d jobs.DiskProgress) string {
 	full := int(part * barWidth)
 	left := "-"
 	if d.Rate > 0 && d.Done < d.Size {
-		left = Span(time.Duration(float64(d.Size-d.Done) / d.Rate * float64(time.Second)))
+		if s := float64(d.Size-d.Done) / d.Rate; s < longestETA.Seconds() {
+			left = Span(time.Duration(s * float64(time.Second)))
+		}
 	} else if d.Done >= d.Size {
 		left = "done"
 	}
@@ -107,6 +116,12 @@ func bar(d jobs.DiskProgress) string {
 
 // cut shortens a line to width characters: a line that wraps cannot be redrawn.
 func cut(s string, width int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // a name must not move the cursor
+			return '?'
+		}
+		return r
+	}, s)
 	if width <= 1 || utf8.RuneCountInString(s) <= width {
 		return s
 	}
@@ -128,3 +143,6 @@ func Redraw(before int, lines []string) string {
 	}
 	return b.String()
 }
+
+// Bar draws one disk, cut at width characters.
+func Bar(d jobs.DiskProgress, width int) string { return cut(bar(d), width) }

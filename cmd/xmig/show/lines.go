@@ -48,6 +48,16 @@ func Lines(prev, cur jobs.Record) []string {
 			prev.Step = ""
 		}
 	}
+	stateLine := func() {
+		l := say(cur.Updated, "state").add("state", string(cur.State))
+		if cur.State == jobs.Succeeded && cur.Spec.Kind != jobs.KindSync {
+			l.add("blackout", cur.Report.Blackout.Round(time.Millisecond).String())
+		}
+		add(l)
+	}
+	if cur.State != prev.State && !cur.State.Final() {
+		stateLine()
+	}
 	for _, s := range newSteps(prev.Report.Steps, cur.Report.Steps) {
 		l := say(s.Begin.Add(s.Elapsed), "step.end").add("step", string(s.Step)).
 			add("attempt", fmt.Sprint(s.Attempt)).add("elapsed", s.Elapsed.Round(time.Millisecond).String())
@@ -70,12 +80,8 @@ func Lines(prev, cur jobs.Record) []string {
 	if f := cur.Failure; f != nil && (prev.Failure == nil || !sameFailure(*prev.Failure, *f)) {
 		add(say(f.At, "failure").some("step", string(f.Step)).add("code", string(f.Code)).add("text", f.Text))
 	}
-	if cur.State != prev.State {
-		l := say(cur.Updated, "state").add("state", string(cur.State))
-		if cur.State == jobs.Succeeded && cur.Spec.Kind != jobs.KindSync {
-			l.add("blackout", cur.Report.Blackout.Round(time.Millisecond).String())
-		}
-		add(l)
+	if cur.State != prev.State && cur.State.Final() {
+		stateLine() // the last word
 	}
 	return out
 }

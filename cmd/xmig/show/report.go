@@ -15,7 +15,11 @@ func Report(r jobs.Record) string {
 	p("%s", outcome(r))
 	p("  job        %s, attempt %d, submitted %s%s", r.ID, r.Attempt, At(r.Created), took(r))
 	if r.Spec.Kind != jobs.KindSync {
-		p("  mode       %s", strings.TrimSpace(string(r.Plan.Mode)+why(r.Plan.Why)))
+		mode := r.Plan.Mode
+		if mode == "" {
+			mode = r.Spec.Mode // nothing was planned yet
+		}
+		p("  mode       %s", string(mode)+why(r.Plan.Why))
 	}
 	if t := diskTable(r); t != "" {
 		b.WriteString(indent(t))

@@ -38,7 +38,7 @@ func Over(n int64, d time.Duration) float64 {
 func Span(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + Span(-d)
+		return "-" + Span(max(-d, 0)) // the least of all has no opposite
 	case d == 0:
 		return "0s"
 	case d < time.Millisecond:
