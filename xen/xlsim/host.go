@@ -166,10 +166,11 @@ func StopHost(dir string) error {
 	}
 	defer h.unlock()
 	var errs []error
+	for _, d := range h.Domains { // all at once, then wait
+		errs = append(errs, d.Worker.kill(), d.Guest.kill())
+	}
 	for _, d := range h.Domains {
-		for _, p := range []process{d.Worker, d.Guest} {
-			errs = append(errs, p.kill())
-		}
+		errs = append(errs, d.Worker.end(), d.Guest.end())
 		errs = append(errs, os.RemoveAll(h.runtime(d.ID)))
 	}
 	h.Domains = nil

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // process names a process so that a reused pid is not taken for it.
@@ -36,6 +37,23 @@ func (p process) kill() error {
 	}
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// endWait bounds the time a killed process may take to be gone: its writes
+// under way must not reach a disk that was given to somebody else.
+const endWait = 30 * time.Second
+
+// end kills the process and waits until it is gone.
+func (p process) end() error {
+	if err := p.kill(); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(endWait); p.alive() && p.PID != os.Getpid(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d was killed and does not end", p.PID)
+		}
 	}
 	return nil
 }

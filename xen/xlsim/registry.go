@@ -35,21 +35,34 @@ type domain struct {
 	// Monitor: somebody clears the domain away when it has shut down. Xen up to
 	// 4.19 loses it with the first suspend.
 	Monitor bool
-	Guest   process // the guest, once it is there
-	Worker  process // the `xl` that builds or saves it at the moment
-	Loops   []loopDevice
-	// Rebooting: the guest's process builds its successor; the next domain may
-	// have the same name meanwhile.
-	Rebooting bool
+	Guest   process      // the guest, once it is there
+	Worker  process      // the `xl` that builds or saves it at the moment
+	Disks   []attachment // connected to their backends
 }
 
 func (d *domain) UUID() string { return d.Config.CInfo.UUID }
 
-// loopDevice is the made-up loop device of a disk that is a regular file.
-type loopDevice struct {
-	Vdev     string
-	Dev, Ino uint64
-	Minor    int
+// attachment is a disk of a domain, connected to its backend.
+type attachment struct {
+	diskConfig
+	DevID   int
+	Device  device
+	Sectors int64
+}
+
+// device is what is behind a path, whatever the path is.
+type device struct {
+	Block    bool
+	Dev, Ino uint64 // of a regular file
+	Rdev     uint64 // of a block device
+	Minor    int    // of the made-up loop device a regular file is behind
+}
+
+func (d device) same(e device) bool {
+	if d.Block != e.Block {
+		return false
+	}
+	return d.Block && d.Rdev == e.Rdev || !d.Block && d.Dev == e.Dev && d.Ino == e.Ino
 }
 
 // lockHost locks the host and reads its domains. A domain whose process is
@@ -125,10 +138,9 @@ func (h *host) byID(id int) *domain {
 	return nil
 }
 
-// named is the domain of that name, but one that reboots.
 func (h *host) named(name string) *domain {
 	for _, d := range h.Domains {
-		if d.Name == name && !d.Rebooting {
+		if d.Name == name {
 			return d
 		}
 	}
@@ -143,9 +155,7 @@ func (h *host) remove(id int) {
 func (h *host) freeMiB(spec HostSpec) int {
 	free := spec.MemoryMiB - spec.Dom0MiB - spec.HeldMiB
 	for _, d := range h.Domains {
-		if !d.Rebooting {
-			free -= d.Config.memoryMiB()
-		}
+		free -= d.Config.memoryMiB()
 	}
 	return free
 }
