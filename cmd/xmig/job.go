@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"xmig/bus"
+	"xmig/cmd/xmig/show"
+	"xmig/jobs"
+)
+
+type jobCmd struct {
+	Ls     jobLsCmd     `cmd:"" help:"List jobs, the newest last."`
+	Show   jobShowCmd   `cmd:"" help:"Show all of one job: disks, passes, blackout, what went wrong, what is left over."`
+	Watch  jobWatchCmd  `cmd:"" help:"Follow a job to its end; the exit code is the job's."`
+	Cancel jobCancelCmd `cmd:"" help:"Ask for a job to be taken back; after the hand-over it cannot be."`
+	Logs   jobLogsCmd   `cmd:"" help:"Print the stored events of a job."`
+}
+
+func (jobCmd) Help() string {
+	return `A job is named by its id or by any beginning of it that no other job has.
+
+Examples:
+
+    xmig job ls --active
+    xmig job show 01JDB3
+    xmig job watch 01JDB3
+    xmig job cancel 01JDB3
+    xmig job logs 01JDB3 --follow`
+}
+
+type jobLsCmd struct {
+	Active bool   `help:"Only jobs that have not ended."`
+	VM     string `name:"vm" placeholder:"NAME" help:"Only jobs of this VM."`
+	State  string `placeholder:"STATE" help:"Only jobs in this state, such as rolled_back."`
+}
+
+func (jobLsCmd) Help() string {
+	return `Examples:
+
+    xmig job ls
+    xmig job ls --vm web01 -o json
+    xmig job ls --state indeterminate`
+}
+
+func (c *jobLsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	if c.State != "" && !slices.Contains(jobs.States(), jobs.State(c.State)) {
+		return usage("state %q: want one of %v", c.State, jobs.States())
+	}
+	b, err := g.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	ask, cancel := g.ask(ctx)
+	defer cancel()
+	all, err := b.Records().List(ask)
+	if err != nil && all == nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(r jobs.Record) bool {
+		return c.Active && r.State.Final() || c.State != "" && string(r.State) != c.State ||
+			c.VM != "" && r.VM.Name != c.VM && r.VM.UUID != c.VM
+	})
+	if g.Output == "json" {
+		if perr := printJSON(t.Out, list(all)); perr != nil {
+			return perr
+		}
+		return err
+	}
+	fmt.Fprint(t.Out, show.Jobs(all, time.Now()))
+	return err // of records that could not be read
+}
+
+// list gives [] for nothing: programs count what they get.
+func list[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}
+
+type jobShowCmd struct {
+	ID string `arg:"" help:"The job's id, or the beginning of it."`
+}
+
+func (jobShowCmd) Help() string {
+	return `Examples:
+
+    xmig job show 01JDB3
+    xmig job show 01JDB3 -o json`
+}
+
+func (c *jobShowCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	b, rec, err := openJob(ctx, g, c.ID)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if g.Output == "json" {
+		return printJSON(t.Out, rec)
+	}
+	_, err = fmt.Fprint(t.Out, show.Report(rec))
+	return err
+}
+
+type jobWatchCmd struct {
+	ID      string        `arg:"" help:"The job's id, or the beginning of it."`
+	WaitFor time.Duration `placeholder:"TIME" help:"Watch no longer than this, such as 10m; then exit 4 while the job goes on."`
+}
+
+func (jobWatchCmd) Help() string {
+	return `On a terminal bars, elsewhere a line per step; with -o json the record after
+each change, one per line.
+
+Examples:
+
+    xmig job watch 01JDB3
+    xmig job watch 01JDB3 --wait-for 10m -o json`
+}
+
+func (c *jobWatchCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	b, rec, err := openJob(ctx, g, c.ID)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if g.Output == "json" {
+		// The stream ends with the last record: no document may follow it.
+		quiet := *t
+		quiet.Out = discard{}
+		return await(ctx, g, &quiet, b, []string{rec.ID}, c.WaitFor, asJSON(t))
+	}
+	return await(ctx, g, t, b, []string{rec.ID}, c.WaitFor, liveLines(g, t))
+}
+
+// discard takes what a stream of lines has told already.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+type jobCancelCmd struct {
+	ID string `arg:"" help:"The job's id, or the beginning of it."`
+}
+
+func (jobCancelCmd) Help() string {
+	return `The job is taken back and the VM runs on at its source. Behind the hand-over
+nothing is taken back: the job is finished.
+
+Examples:
+
+    xmig job cancel 01JDB3`
+}
+
+func (c *jobCancelCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	b, rec, err := openJob(ctx, g, c.ID)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if rec.State.Final() {
+		return jobs.Failed(jobs.CodeConflict, "job %s has ended: %s", rec.ID, rec.State)
+	}
+	if rec.HandedOver {
+		return jobs.Failed(jobs.CodeConflict, "job %s: %s was handed over to %s already; to bring it back, submit it to %s", rec.ID, rec.VM.Name, rec.Destination, rec.Source)
+	}
+	ask, cancel := g.ask(ctx)
+	defer cancel()
+	now, err := bus.Call[cancelRequest, jobs.Record](ask, b.Coordinator(), verbCancel, cancelRequest{Job: rec.ID, By: whoAmI()})
+	if err != nil {
+		return err
+	}
+	if g.Output == "json" {
+		return printJSON(t.Out, now)
+	}
+	_, err = fmt.Fprintf(t.Out, "%s: asked to be taken back; watch it: xmig job watch %s\n", now.ID, now.ID)
+	return err
+}
+
+type jobLogsCmd struct {
+	ID     string `arg:"" help:"The job's id, or the beginning of it."`
+	Follow bool   `short:"f" help:"Wait for more until the job has ended."`
+}
+
+func (jobLogsCmd) Help() string {
+	return `Examples:
+
+    xmig job logs 01JDB3
+    xmig job logs 01JDB3 -o json`
+}
+
+func (c *jobLogsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	b, rec, err := openJob(ctx, g, c.ID)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	f := bus.EventFilter{Job: rec.ID}
+	if c.Follow && !rec.State.Final() {
+		f.Follow = bus.Forever
+	}
+	for e, err := range b.Events(ctx, f) {
+		if ctx.Err() != nil {
+			return nil // Ctrl-C is the way out of --follow
+		}
+		if err != nil {
+			return err
+		}
+		if g.Output == "json" {
+			err = printLine(t.Out, e)
+		} else {
+			_, err = fmt.Fprintln(t.Out, show.EventLine(e))
+		}
+		if err != nil || f.Follow == bus.Forever && e.State.Final() && e.State != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// openJob connects and finds the job that id begins.
+func openJob(ctx context.Context, g *globals, id string) (*bus.Bus, jobs.Record, error) {
+	b, err := g.connect(ctx)
+	if err != nil {
+		return nil, jobs.Record{}, err
+	}
+	ask, cancel := g.ask(ctx)
+	defer cancel()
+	rec, err := b.Records().Load(ask, id)
+	if err != nil {
+		b.Close()
+		return nil, jobs.Record{}, err
+	}
+	return b, rec, nil
+}

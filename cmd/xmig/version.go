@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// version is set by the linker in a release: -ldflags "-X main.version=1.2.3".
+var version = ""
+
+type versionCmd struct{}
+
+func (versionCmd) Help() string {
+	return `Examples:
+
+    xmig version
+    xmig version -o json`
+}
+
+// built is what is known of this binary.
+type built struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	System  string `json:"system"`
+}
+
+func (versionCmd) Run(g *globals, t *terminal) error {
+	v := thisBuild()
+	if g.Output == "json" {
+		return printJSON(t.Out, v)
+	}
+	commit := ""
+	if v.Commit != "" {
+		commit = " (" + v.Commit + ")"
+	}
+	_, err := fmt.Fprintf(t.Out, "xmig %s%s, %s, %s\n", v.Version, commit, v.Go, v.System)
+	return err
+}
+
+func thisBuild() built {
+	v := built{Version: version, Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value[:min(12, len(s.Value))]
+		}
+	}
+	if v.Version == "" {
+		v.Version = "development"
+	}
+	return v
+}
