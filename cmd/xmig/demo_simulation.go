@@ -72,12 +72,8 @@ const (
 
 // start makes hosts and guests and brings everything up.
 func (d *simulation) start(ctx context.Context) error {
-	memory := dom0MiB + freeMiB + d.cmd.VMs*int(d.cmd.RAM>>20)
-	for i := range d.cmd.Hosts {
-		err := xlsim.CreateHost(d.host(hostName(i)), xlsim.HostSpec{Name: hostName(i), Net: d.net(), MemoryMiB: memory, Dom0MiB: dom0MiB})
-		if err != nil {
-			return err
-		}
+	if err := d.makeHosts(); err != nil {
+		return err
 	}
 	if err := d.makeGuests(ctx); err != nil {
 		return err
@@ -86,6 +82,17 @@ func (d *simulation) start(ctx context.Context) error {
 		return err
 	}
 	return d.awaitHosts(ctx)
+}
+
+func (d *simulation) makeHosts() error {
+	memory := dom0MiB + freeMiB + d.cmd.VMs*int(d.cmd.RAM>>20)
+	for i := range d.cmd.Hosts {
+		err := xlsim.CreateHost(d.host(hostName(i)), xlsim.HostSpec{Name: hostName(i), Net: d.net(), MemoryMiB: memory, Dom0MiB: dom0MiB})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startDaemons starts bus, coordinator and workers. They live until stop, also
