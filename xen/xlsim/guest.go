@@ -150,7 +150,9 @@ func (g *guest) run(listener net.Listener) int {
 	}
 	work.Go(func() error { return g.accept(ctx, listener) })
 	work.Go(func() error { return g.end(ctx, cancel) })
-	if err := work.Wait(); err != nil {
+	err := work.Wait()
+	g.status.close()
+	if err := errors.Join(err, g.witness.close()); err != nil {
 		g.log.Printf("domain %d ends: %v", g.id, err)
 		return 1
 	}

@@ -67,7 +67,6 @@ func (s *simulation) stop(dir string) {
 type result struct {
 	exit           int
 	stdout, stderr string
-	all            string // both, in the order of the writes
 }
 
 func program(dir string, args ...string) *exec.Cmd {
@@ -78,20 +77,13 @@ func program(dir string, args ...string) *exec.Cmd {
 func run(t *testing.T, dir string, args ...string) result {
 	t.Helper()
 	cmd := program(dir, args...)
-	var out, errs, all bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &tee{&out, &all}, &tee{&errs, &all}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {
 		t.Fatalf("%v: %v", args, err)
 	}
-	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String(), all.String()}
-}
-
-type tee struct{ a, b *bytes.Buffer }
-
-func (t *tee) Write(p []byte) (int, error) {
-	t.a.Write(p)
-	return t.b.Write(p)
+	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
 // must is run for what has to work.

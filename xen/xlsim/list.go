@@ -232,7 +232,7 @@ func (c *call) networkList(_ options, args []string) int {
 func nicTable(d *domain) string {
 	var b strings.Builder
 	for _, n := range d.Config.Nics {
-		fmt.Fprintf(&b, "%-3d %-2d %-17s %6d %5d %6d %5d/%-11d %-30s\n", n.DevID, 0, n.MAC, n.DevID, 4, -1, 522+2*n.DevID, 523+2*n.DevID,
+		fmt.Fprintf(&b, "%-3d %-2d %-17s %5d %5d %6d %5d/%-11d %-30s\n", n.DevID, 0, n.MAC, n.DevID, 4, -1, 522+2*n.DevID, 523+2*n.DevID,
 			fmt.Sprintf("/local/domain/0/backend/vif/%d/%d", d.ID, n.DevID))
 	}
 	return b.String()
