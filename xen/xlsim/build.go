@@ -35,7 +35,23 @@ type plan struct {
 	fill func(id int, ram *os.File) error
 	// noMemory is the text for a host that is full.
 	noMemory string
-	monitor  bool
+	monitor  monitoring
+}
+
+// monitoring says whether somebody waits for a domain's end, as the daemon
+// does that `xl create` and `xl restore` leave behind.
+type monitoring int
+
+const (
+	unmonitored monitoring = iota
+	monitored
+)
+
+func monitorOf(o options) monitoring {
+	if o['e'] {
+		return unmonitored
+	}
+	return monitored
 }
 
 // build makes a domain, in the order of libxl: name, disks are there, memory,
@@ -97,7 +113,7 @@ func (c *call) reserve(p plan) (int, error) {
 		return id, err
 	}
 	h.Domains = append(h.Domains, &domain{
-		ID: id, Name: name, Config: p.config, Created: time.Now(), Monitor: p.monitor, Worker: thisProcess(),
+		ID: id, Name: name, Config: p.config, Created: time.Now(), Monitor: p.monitor == monitored, Worker: thisProcess(),
 	})
 	return id, h.save()
 }
@@ -230,7 +246,7 @@ func (a attachment) number() string {
 // it keeps the descriptors this `xl` inherited; with -e there is no monitor,
 // and it gets none.
 func (c *call) spawn(id int, p plan) error {
-	if !p.monitor {
+	if p.monitor == unmonitored {
 		if err := unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 			return fmt.Errorf("close inherited descriptors: %w", err)
 		}

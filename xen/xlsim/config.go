@@ -107,8 +107,11 @@ func parseConfig(data []byte) (domainConfig, error) {
 	if c.CInfo.Name == "" {
 		return c, errNoName
 	}
-	if c.CInfo.UUID == "" {
-		c.CInfo.UUID = newUUID()
+	if err := c.settleUUID(); err != nil {
+		return c, err
+	}
+	if c.CInfo.Type != "pv" && c.CInfo.Type != "pvh" {
+		return c, fmt.Errorf("type %q: this simulation knows pv and pvh only", c.CInfo.Type)
 	}
 	memory := num("memory", 32)
 	vcpus := num("vcpus", 1)
@@ -130,6 +133,16 @@ func parseConfig(data []byte) (domainConfig, error) {
 	vifs, _ := text.List("vif")
 	err = errors.Join(c.addDisks(disks), c.addNics(vifs))
 	return c, err
+}
+
+// settleUUID gives the domain one, in the usual form.
+func (c *domainConfig) settleUUID() error {
+	if c.CInfo.UUID == "" {
+		c.CInfo.UUID = newUUID()
+	}
+	u, err := parseUUID(c.CInfo.UUID)
+	c.CInfo.UUID = formatUUID(u)
+	return err
 }
 
 var errNoName = errors.New("Domain name must be specified.") //lint:ignore ST1005 xl's own words
@@ -208,7 +221,7 @@ func parseStored(data []byte) (domainConfig, error) {
 	if c.CInfo.Name == "" || c.BInfo.MaxKB == 0 {
 		return c, errors.New("no name or no memory in it")
 	}
-	return c, nil
+	return c, c.settleUUID()
 }
 
 // live adds what libxl prints of a domain that exists.

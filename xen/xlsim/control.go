@@ -71,7 +71,7 @@ func tell(ctx context.Context, dir string, id int, o order) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	var r reply
-	if err := errors.Join(json.NewEncoder(conn).Encode(o)); err != nil {
+	if err := json.NewEncoder(conn).Encode(o); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("domain %d: %s: %w", id, o.Op, err)
 	}
@@ -98,9 +98,13 @@ func do(dir string, id int, op string) error {
 	return err
 }
 
-// serve answers one connection of the control socket.
-func (g *guest) serve(conn net.Conn) {
+// serve answers one connection of the control socket. When the guest is over
+// it waits for nothing more, but still answers: who asked for the shutdown is
+// told that it was carried out.
+func (g *guest) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
+	defer stop()
 	var o order
 	if err := json.NewDecoder(io.LimitReader(conn, 4096)).Decode(&o); err != nil {
 		return // who says nothing gets nothing
@@ -117,7 +121,7 @@ func (g *guest) serve(conn net.Conn) {
 	if sent == nil {
 		_, _ = conn.Read(make([]byte, 1)) // ends with the connection
 	}
-	g.change(func() { g.frozen-- })
+	_ = g.change(func() { g.frozen-- }) // never fails
 }
 
 // obey carries an order out before it returns.

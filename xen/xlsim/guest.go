@@ -148,7 +148,7 @@ func (g *guest) run(listener net.Listener) int {
 			work.Go(func() error { return g.writer(i, d, n, limit).run(ctx) })
 		}
 	}
-	work.Go(func() error { return g.accept(ctx, listener) })
+	work.Go(func() error { return g.accept(ctx, listener, work) })
 	work.Go(func() error { return g.end(ctx, cancel) })
 	err := work.Wait()
 	g.status.close()
@@ -170,9 +170,8 @@ func (g *guest) writer(disk int, d ramDisk, number int, limit *rate.Limiter) *wr
 	}
 }
 
-// accept serves the control socket. The connections' goroutines end with
-// their peers or with the process, which ends right after.
-func (g *guest) accept(ctx context.Context, listener net.Listener) error {
+// accept serves the control socket; the connections belong to work too.
+func (g *guest) accept(ctx context.Context, listener net.Listener, work *errgroup.Group) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
 	for {
@@ -183,7 +182,10 @@ func (g *guest) accept(ctx context.Context, listener net.Listener) error {
 		if err != nil {
 			return fmt.Errorf("control socket: %w", err)
 		}
-		go g.serve(conn)
+		work.Go(func() error {
+			g.serve(ctx, conn)
+			return nil
+		})
 	}
 }
 

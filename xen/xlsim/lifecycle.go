@@ -48,7 +48,7 @@ func (c *call) create(o options, args []string) int {
 		fmt.Fprint(c.stdout, toJSON(config))
 		return 0
 	}
-	id, err := c.bootDomain(config, !o['e'])
+	id, err := c.bootDomain(config, monitorOf(o))
 	if err != nil {
 		return c.fail(err, 3)
 	}
@@ -66,7 +66,7 @@ libxl: error: libxl_create.c:1640:domcreate_rebuild_done: Domain N:cannot (re-)b
 `
 
 // bootDomain builds a domain with fresh memory, paused.
-func (c *call) bootDomain(config domainConfig, monitor bool) (int, error) {
+func (c *call) bootDomain(config domainConfig, monitor monitoring) (int, error) {
 	return c.build(plan{
 		config: config, start: startBoot, monitor: monitor, noMemory: noMemoryCreate,
 		fill: func(int, *os.File) error { return nil }, // the guest fills it when it boots
@@ -267,7 +267,7 @@ func (g *guest) clearAway(reason int) (gone bool, err error) {
 	h.unlock() // the new domain needs the lock; a second close is harmless
 	config := d.Config
 	config.CInfo.Name = d.Name
-	id, err := g.call.bootDomain(config, true)
+	id, err := g.call.bootDomain(config, monitored)
 	if err == nil {
 		err = do(g.call.dir, id, opUnpause)
 	}

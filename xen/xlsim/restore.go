@@ -34,7 +34,7 @@ func (c *call) restore(o options, args []string) int {
 	}
 	fmt.Fprintf(c.stdout, "Parsing config from %s\n", source)
 	id, err := c.build(plan{
-		config: config, start: startResume, monitor: !o['e'], noMemory: noMemoryRestore,
+		config: config, start: startResume, monitor: monitorOf(o), noMemory: noMemoryRestore,
 		fill: func(id int, ram *os.File) error { return c.load(id, saved, config, ram) },
 	})
 	if err != nil {
