@@ -253,6 +253,22 @@ func (c domainConfig) argument(key string) (string, bool) {
 	return "", false
 }
 
+// Words of a guest's command line that make it a difficult one: it does not
+// answer the request. With xlsim.suspend=never it says so beforehand
+// (control/feature-suspend is 0), with =ignore it does not.
+const (
+	argSuspend  = "xlsim.suspend"
+	argShutdown = "xlsim.shutdown"
+	argNever    = "never"
+	argIgnore   = "ignore"
+)
+
+// deaf: the guest does not answer what the argument is about.
+func (c domainConfig) deaf(key string) bool {
+	value, _ := c.argument(key)
+	return value == argNever || value == argIgnore
+}
+
 var (
 	sizeForm  = regexp.MustCompile(`^([0-9]+)(B|KiB|MiB|GiB)?(/s)?$`)
 	sizeUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -44,13 +44,22 @@
 // paused or suspended it neither writes nor dirties; writes that were under
 // way are finished first.
 //
+// A guest is told its work by its config, extra = "KEY=VALUE ...":
+//
+//	xlsim.rate=5MiB/s       written to all disks together (1 MiB/s)
+//	xlsim.writers=4         per disk (2)
+//	xlsim.dirty=1MiB/s      RAM pages dirtied (1 MiB/s)
+//	xlsim.suspend=ignore    does not answer a suspend request; never: and says so
+//	xlsim.shutdown=ignore   does not answer a shutdown request
+//
 // # After a crash
 //
 // domains.json is renamed into place after an fsync. A domain whose process is
 // gone is gone, as after a crash of the guest. An `xl` killed while it builds
 // a domain leaves a paused one without CPUs; killed while it saves, it leaves
-// the guest suspended (`---ss-`), both as on real Xen. StopHost is the crash
-// of the whole dom0.
+// the guest suspended (`---ss-`), both as on real Xen. So does an `xl` whose
+// stderr nobody reads any more: SIGPIPE ends it before it can resume the guest.
+// StopHost is the crash of the whole dom0.
 //
 // # What it does not know
 //

@@ -264,7 +264,7 @@ func (g *guest) unpause() error {
 func (g *guest) suspend() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.paused || g.suspended || g.reason >= 0 {
+	if g.paused || g.suspended || g.reason >= 0 || g.config.deaf(argSuspend) {
 		return errNoAnswer
 	}
 	g.suspended = true
@@ -279,7 +279,7 @@ func (g *guest) askShutdown(reason int) error {
 		return fmt.Errorf("shutdown reason %d: unknown", reason)
 	}
 	return g.change(func() {
-		if g.reason < 0 {
+		if g.reason < 0 && !g.config.deaf(argShutdown) {
 			g.asked = reason
 		}
 	})

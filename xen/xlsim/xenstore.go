@@ -140,6 +140,9 @@ func (d *domain) store() map[string]string {
 		"store/ring-ref":               "259585",
 		"vm":                           "/vm/" + d.UUID(),
 	})
+	if value, _ := d.Config.argument(argSuspend); value == argNever {
+		t[d.base()+"/control/feature-suspend"] = "0"
+	}
 	for _, v := range d.Config.BInfo.AvailVCPUs {
 		t[fmt.Sprintf("%s/cpu/%d/availability", d.base(), v)] = "online"
 	}
