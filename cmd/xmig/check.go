@@ -120,6 +120,10 @@ type moveAnswer struct {
 	Blockers []jobs.Blocker `json:"blockers,omitempty"`
 }
 
+// examineTime is how long two hosts may take to look at everything: they ask
+// their toolstacks and read from disks that may be busy.
+const examineTime = time.Minute
+
 // examine asks the source of a VM for all that stands against moving it: to
 // spec.To, or else to every other host.
 func examine(ctx context.Context, g *globals, b *bus.Bus, hosts []jobs.Host, spec jobs.Spec) ([]moveAnswer, error) {
@@ -149,7 +153,7 @@ func examine(ctx context.Context, g *globals, b *bus.Bus, hosts []jobs.Host, spe
 			return nil, err
 		}
 		job := jobs.Job{ID: ulid.Make().String(), Kind: jobs.KindMigrate, VM: vm.VMRef, Source: source, Destination: to, Spec: spec}
-		ask, cancel := g.ask(ctx)
+		ask, cancel := context.WithTimeout(ctx, max(g.Timeout, examineTime))
 		r, err := bus.Call[node.CheckRequest, node.CheckReply](ask, b.Node(source), verbCheckMove, node.CheckRequest{Job: job})
 		cancel()
 		if err != nil {

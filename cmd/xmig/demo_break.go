@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"xmig/cmd/xmig/show"
 	"xmig/jobs"
 	"xmig/xen/xlsim"
 )
@@ -36,6 +37,7 @@ type sabotage struct {
 	gu   guest
 	disk int    // the one that is kept and put back
 	kept string // copy of it before the final pass
+	seen []show.Finding
 	stop context.CancelFunc
 	run  *errgroup.Group
 }
@@ -132,9 +134,9 @@ func (s *sabotage) spoil(ctx context.Context) error {
 	case "skip-delta":
 		return s.putBack()
 	case "stale-page":
-		return xlsim.StalePage(ctx, host, name)
+		return errors.Join(xlsim.StalePage(ctx, host, name), s.look(ctx))
 	case "drop-record":
-		return xlsim.DropRecord(ctx, host, name)
+		return errors.Join(xlsim.DropRecord(ctx, host, name), s.look(ctx))
 	case "two-copies":
 		domains, err := xlsim.Domains(s.d.host(s.gu.from))
 		if err != nil {
@@ -148,6 +150,17 @@ func (s *sabotage) spoil(ctx context.Context) error {
 		return fmt.Errorf("%s has no copy any more", s.gu.from)
 	}
 	return fmt.Errorf("no way to break %q", s.d.cmd.Break)
+}
+
+// look judges the copy as it arrived, while it stands still: one page or record
+// may be written over by the guest, rightly, before the demo looks at its end.
+func (s *sabotage) look(ctx context.Context) error {
+	seen, err := s.d.content(ctx, s.gu)
+	if err != nil {
+		seen = oneLine(err)
+	}
+	s.seen = append(s.seen, show.Finding{What: "content on arrival", OK: err == nil, Seen: seen})
+	return nil
 }
 
 // keep copies the disk at the destination as the last delta pass left it.

@@ -80,7 +80,7 @@ func (d *simulation) prove(ctx context.Context, gu guest, rec jobs.Record) show.
 	} {
 		seen, err := look.see()
 		if err != nil {
-			seen = strings.ReplaceAll(err.Error(), "\n", "; ")
+			seen = oneLine(err)
 		}
 		p.Findings = append(p.Findings, show.Finding{What: look.what, OK: err == nil, Seen: seen})
 	}

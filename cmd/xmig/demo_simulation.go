@@ -209,6 +209,7 @@ func (d *simulation) migrate(ctx context.Context, g *globals, t *terminal) ([]sh
 	for i, gu := range d.guests {
 		proofs = append(proofs, d.prove(ctx, gu, records[i]))
 	}
+	proofs[0].Findings = append(proofs[0].Findings, breaking.seen...)
 	return proofs, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"xmig/cmd/xmig/show"
 	"xmig/jobs"
 	"xmig/xen/xlsim"
 )
@@ -121,15 +122,23 @@ func TestDemoFindsNothingWrong(t *testing.T) {
 
 func TestDemoFindsWhatIsBroken(t *testing.T) {
 	ctx := context.Background()
-	for how, where := range map[string]string{"skip-delta": "content", "stale-page": "content", "drop-record": "content", "two-copies": "one copy"} {
+	for how, where := range map[string]string{"skip-delta": "content", "stale-page": "content on arrival", "drop-record": "content on arrival", "two-copies": "one copy"} {
 		t.Run(how, func(t *testing.T) {
+			var arrived []show.Finding
 			d, rec := handMoved(t, func(s *sabotage) {
 				s.d.cmd.Break = how
 				if err := s.spoil(ctx); err != nil {
 					t.Fatal(err)
 				}
+				arrived = s.seen
 			})
-			if bad := judged(t, d, rec); bad[where] == "" {
+			bad := judged(t, d, rec)
+			for _, f := range arrived {
+				if !f.OK {
+					bad[f.What] = f.Seen
+				}
+			}
+			if bad[where] == "" {
 				t.Errorf("not noticed; only %v", bad)
 			} else {
 				t.Log(strings.SplitN(bad[where], "; ", 2)[0])

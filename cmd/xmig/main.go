@@ -89,8 +89,12 @@ func tell(w io.Writer, err error) {
 		}
 		return
 	}
-	// One line: an error of several parts (errors.Join) has a line for each.
-	fmt.Fprintf(w, "xmig: %s\n", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	fmt.Fprintf(w, "xmig: %s\n", oneLine(err))
+}
+
+// oneLine: an error of several parts (errors.Join) has a line for each.
+func oneLine(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }
 
 // newTerminal looks at what stdout is.

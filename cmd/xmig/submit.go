@@ -52,10 +52,8 @@ Examples:
 }
 
 func (c *submitCmd) Run(ctx context.Context, g *globals, t *terminal) error {
-	for _, vm := range c.VMs {
-		if err := c.spec(vm).Validate(); err != nil {
-			return err
-		}
+	if err := c.validate(); err != nil {
+		return err
 	}
 	b, err := g.connect(ctx)
 	if err != nil {
@@ -76,15 +74,15 @@ func (c *submitCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		}
 		ids, accepted = append(ids, rec.ID), append(accepted, rec)
 	}
-	if len(ids) == 0 {
-		return errors.Join(refused...)
-	}
 	for _, err := range refused {
-		tell(t.Err, err)
+		tell(t.Err, err) // each with all of its blockers
 	}
-	if c.Detach {
+	switch {
+	case len(ids) == 0:
+		err = nil
+	case c.Detach:
 		err = c.detached(g, t, accepted)
-	} else {
+	default:
 		err = await(ctx, g, t, b, ids, c.WaitFor, liveLines(g, t))
 	}
 	return both(err, refused)
@@ -100,6 +98,27 @@ func both(err error, refused []error) error {
 		codes = append(codes, codeOf(r))
 	}
 	return &exitError{code: worst(codes)}
+}
+
+// validate refuses what a spec would take for "not given": a zero that was
+// meant must not become a default in silence.
+func (c *submitCmd) validate() error {
+	var errs []error
+	for _, f := range []struct {
+		flag  string
+		given time.Duration
+	}{{"max-downtime", c.MaxDowntime}, {"keep-source", c.KeepSource}} {
+		if f.given <= 0 {
+			errs = append(errs, usage("--%s %s: want more than nothing", f.flag, f.given))
+		}
+	}
+	if c.Priority < 1 {
+		errs = append(errs, usage("--priority %d: want 1 or more", c.Priority))
+	}
+	for _, vm := range c.VMs {
+		errs = append(errs, c.spec(vm).Validate())
+	}
+	return errors.Join(errs...)
 }
 
 func (c *submitCmd) spec(vm string) jobs.Spec {

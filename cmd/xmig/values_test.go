@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -118,5 +119,30 @@ func TestWorst(t *testing.T) {
 		if worst([]int{c}) != c {
 			t.Errorf("%d has no gravity", c)
 		}
+	}
+}
+
+// TestTell: an error is one line, blockers a line each, and what was told
+// already is not told again.
+func TestTell(t *testing.T) {
+	blocked := &jobs.BlockedError{VM: "web01", Blockers: []jobs.Blocker{
+		{Host: "hv2", Disk: "xvda", Text: "no space", Next: "free some"}, {Host: "hv3", Text: "cordoned"}}}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{&exitError{code: 5}, ""},
+		{errors.Join(errors.New("a"), errors.New("b")), "xmig: a; b\n"},
+		{fmt.Errorf("submit: %w", blocked), "xmig: vm web01 cannot move, 2 blocker(s):\nxmig: hv2: disk xvda: no space (free some)\nxmig: hv3: cordoned\n"},
+	} {
+		var b strings.Builder
+		tell(&b, c.err)
+		if b.String() != c.want {
+			t.Errorf("got %q, want %q", b.String(), c.want)
+		}
+	}
+	if got := codeOf(both(nil, []error{blocked, usage("x")})); got != exitUsage {
+		t.Errorf("two refused: exit code %d, want %d", got, exitUsage)
 	}
 }

@@ -6,7 +6,6 @@ import "xmig/jobs"
 const (
 	verbSubmit = "submit" // submitRequest → jobs.Record
 	verbCancel = "cancel" // cancelRequest → jobs.Record
-	verbPlace  = "place"  // submitRequest → placement
 )
 
 type submitRequest struct {
