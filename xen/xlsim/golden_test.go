@@ -82,12 +82,8 @@ func TestGoldenConfig(t *testing.T) {
 	dry.CInfo.UUID = "921f09af-69ec-4976-81df-ae45cef77645"
 	sameText(t, "create -n", toJSON(dry), want)
 
-	type entry struct {
-		DomID  int          `json:"domid"`
-		Config domainConfig `json:"config"`
-	}
 	want, _ = golden(t, "xl-list-l-d1.json")
-	sameText(t, "list -l", toJSON([]entry{{1, d.Config.live()}})+"\n", want)
+	sameText(t, "list -l", toJSON([]listEntry{{1, d.Config.live()}})+"\n", want)
 }
 
 func TestGoldenTables(t *testing.T) {

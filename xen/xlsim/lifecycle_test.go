@@ -2,6 +2,7 @@ package xlsim
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,10 @@ func TestCommands(t *testing.T) {
 	must(t, dir, "xl", "unpause", "even")
 	if got := must(t, dir, "xl", "list", "-l", "even").stdout; !strings.Contains(got, `"name": "even"`) || !strings.Contains(got, `"readwrite": 1`) {
 		t.Errorf("list -l:\n%s", got)
+	}
+	var all []listEntry
+	if err := json.Unmarshal([]byte(must(t, dir, "xl", "list", "-l").stdout), &all); err != nil || len(all) != 2 || all[0].Config.CInfo.Name != "Domain-0" || all[1].DomID != 1 {
+		t.Errorf("list -l: %+v, %v; want dom0 and the guest", all, err)
 	}
 	if got := must(t, dir, "xl", "info").stdout; !strings.Contains(got, "free_memory            : 1528\n") { // 2048 - 512 - 8
 		t.Errorf("info:\n%s", got)

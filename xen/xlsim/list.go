@@ -82,18 +82,34 @@ func (c *call) list(o options, args []string) int {
 		fmt.Fprint(c.stdout, listTable(rows, o))
 		return 0
 	}
-	type entry struct {
-		DomID  int          `json:"domid"`
-		Config domainConfig `json:"config"`
+	entries := []listEntry{}
+	if rows[0].id == 0 {
+		entries = append(entries, listEntry{0, c.dom0Config(rows[0])})
 	}
-	entries := []entry{}
 	for _, d := range domains {
 		config := d.Config.live()
 		config.CInfo.Name = d.Name
-		entries = append(entries, entry{d.ID, config})
+		entries = append(entries, listEntry{d.ID, config})
 	}
 	fmt.Fprint(c.stdout, toJSON(entries)+"\n")
 	return 0
+}
+
+// listEntry is a member of what `xl list -l` prints.
+type listEntry struct {
+	DomID  int          `json:"domid"`
+	Config domainConfig `json:"config"`
+}
+
+// dom0Config: a real xl lists dom0 too, as the stub xen-init-dom0 makes of it.
+func (c *call) dom0Config(r row) domainConfig {
+	config := domainConfig{CInfo: createInfo{Type: "pv", Name: r.name, UUID: r.uuid, Run: "True"}}
+	config.BInfo = buildInfo{MaxKB: int64(r.memory) << 10, TargetKB: int64(r.memory) << 10, MaxVCPUs: r.vcpus, Claim: "True", PV: &empty{}}
+	for i := range r.vcpus {
+		config.BInfo.AvailVCPUs = append(config.BInfo.AvailVCPUs, i)
+	}
+	config.OnReboot, config.OnSoftReset = "restart", "soft_reset"
+	return config.live()
 }
 
 func listTable(rows []row, o options) string {
