@@ -26,6 +26,9 @@ func (g *guest) boot(mem []byte) error {
 	if err := g.settings(&head); err != nil {
 		return err
 	}
+	if g.witness, err = openWitness(g.call.spec.Name, g.call.spec.Net, g.config.CInfo.UUID, g.id); err != nil {
+		return err
+	}
 	for _, d := range g.config.Disks {
 		if d.ReadWrite == 0 || head.NDisks == maxDisks {
 			continue
@@ -168,10 +171,19 @@ func takeOver(owner slotOwner, buf []byte) (s SlotState, torn bool) {
 	return SlotState{Ack: r.Seq, AckSum: sum}, false
 }
 
-// attach opens the disks of a guest whose memory was restored.
-func (g *guest) attach() error {
-	if got := formatUUID(g.ram.head.UUID); got != g.config.CInfo.UUID {
-		return fmt.Errorf("RAM: that of guest %s, the config says %s", got, g.config.CInfo.UUID)
+// attach wakes a guest in memory that was restored. It is who its RAM says it
+// is, and the witness watches that one: a config given to `xl restore` may
+// carry another UUID, or none.
+func (g *guest) attach(mem []byte) (err error) {
+	if g.ram, err = openRAM(mem); err != nil {
+		return err
+	}
+	uuid := formatUUID(g.ram.head.UUID)
+	if uuid != g.config.CInfo.UUID {
+		g.log.Printf("the config calls this guest %s, it knows itself as %s", g.config.CInfo.UUID, uuid)
+	}
+	if g.witness, err = openWitness(g.call.spec.Name, g.call.spec.Net, uuid, g.id); err != nil {
+		return err
 	}
 	for _, d := range g.ram.disks() {
 		path := g.config.diskPath(int(d.DevID))

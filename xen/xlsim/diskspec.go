@@ -2,8 +2,16 @@ package xlsim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
+
+// diskFlags may stand anywhere in a disk spec and change nothing here.
+var diskFlags = []string{"discard", "no-discard", "direct-io-safe", "untrusted", "trusted"}
+
+// diskPrefixes are the old ways to say what a disk is; after one of them the
+// format has no place of its own.
+var diskPrefixes = []string{"phy:", "file:", "raw:", "aio:", "tap:aio:", "tap2:aio:"}
 
 // parseDisk reads a disk as libxl would store it: positionals target, format,
 // vdev, access, and KEY=VALUE; target= takes the rest.
@@ -15,7 +23,7 @@ func parseDisk(spec string) (diskConfig, error) {
 		func(s string) { d.Vdev = s },
 		func(s string) { setAccess(&d, s) },
 	}
-	for _, prefix := range []string{"phy:", "file:", "raw:"} {
+	for _, prefix := range diskPrefixes {
 		if rest, ok := strings.CutPrefix(strings.TrimLeft(spec, " \t"), prefix); ok {
 			spec, positional = rest, append(positional[:1:1], positional[2:]...)
 			break
@@ -31,27 +39,16 @@ func parseDisk(spec string) (diskConfig, error) {
 		spec = rest
 		key, value, named := strings.Cut(strings.TrimSpace(item), "=")
 		switch {
-		case !named && key == "cdrom":
+		case named:
+			d.set(key, value)
+		case key == "cdrom":
 			d.CDROM = 1
-		case !named && len(positional) == 0:
+		case slices.Contains(diskFlags, key):
+		case len(positional) == 0:
 			return d, fmt.Errorf("%q: unknown", key)
-		case !named:
+		default:
 			positional[0](key)
 			positional = positional[1:]
-		case key == "vdev":
-			d.Vdev = value
-		case key == "format":
-			setFormat(&d, value)
-		case key == "access":
-			setAccess(&d, value)
-		case key == "backendtype":
-			d.Backend = value
-		case key == "script":
-			d.Script = value
-		case key == "devtype":
-			if value == "cdrom" {
-				d.CDROM = 1
-			}
 		}
 	}
 	if vdev, kind, ok := strings.Cut(d.Vdev, ":"); ok {
@@ -68,6 +65,26 @@ func parseDisk(spec string) (diskConfig, error) {
 	}
 	_, err := vdevNumber(d.Vdev)
 	return d, err
+}
+
+// set takes one KEY=VALUE; what libxl's JSON does not show is of no use here.
+func (d *diskConfig) set(key, value string) {
+	switch key {
+	case "vdev":
+		d.Vdev = value
+	case "format":
+		setFormat(d, value)
+	case "access":
+		setAccess(d, value)
+	case "backendtype":
+		d.Backend = value
+	case "script":
+		d.Script = value
+	case "devtype":
+		if value == "cdrom" {
+			d.CDROM = 1
+		}
+	}
 }
 
 func setFormat(d *diskConfig, s string) {

@@ -100,17 +100,14 @@ func (g *guest) prepare(start string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.witness, err = openWitness(g.call.spec.Name, g.call.spec.Net, g.config.CInfo.UUID, g.id); err != nil {
-		return nil, err
-	}
 	mem, err := mapRAM(filepath.Join(dir, "ram"))
 	if err != nil {
 		return nil, err
 	}
 	if start == startBoot {
 		err = g.boot(mem)
-	} else if g.ram, err = openRAM(mem); err == nil {
-		err = g.attach()
+	} else {
+		err = g.attach(mem)
 	}
 	if err != nil {
 		return nil, err
@@ -296,7 +293,7 @@ func (g *guest) end(ctx context.Context, cancel context.CancelFunc) error {
 	case reason = <-g.down:
 	}
 	g.log.Printf("shutdown, reason code %d", reason)
-	if err := writeJSON(finalPath(g.call.spec.Net, g.config.CInfo.UUID), g.ram.expected(exactly)); err != nil {
+	if err := writeJSON(finalPath(g.call.spec.Net, g.witness.uuid), g.ram.expected(exactly)); err != nil {
 		g.log.Printf("final mark: %v", err)
 	}
 	for _, d := range g.disks {

@@ -241,3 +241,44 @@ func TestCrashedHost(t *testing.T) {
 	written(t, dir, "d1", mib)
 	verified(t, dir, "d1")
 }
+
+// TestRestoreWithConfig: a config given to restore counts, also with another
+// name, path and no UUID; the guest stays who it was.
+func TestRestoreWithConfig(t *testing.T) {
+	s := newSimulation(t)
+	a, b := s.host("a"), s.host("b")
+	must(t, a, "xl", "create", s.guest(a, GuestSpec{Name: "d1", MemoryMiB: 8}, mib))
+	written(t, a, "d1", 64<<10)
+	image := filepath.Join(a, "image")
+	must(t, a, "xl", "save", "d1", image)
+	moved := filepath.Join(b, "moved.img")
+	if err := os.Rename(filepath.Join(a, "d1-a.img"), moved); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, b, "xl", "restore", image); r.exit != 1 || !strings.Contains(r.stderr, "Disk vdev=xvda failed to stat: ") {
+		t.Errorf("restore without the disk: exit %d\n%s", r.exit, r.stderr)
+	}
+	cfg := filepath.Join(b, "other.cfg")
+	if err := os.WriteFile(cfg, []byte("name = 'd2'\nmemory = 8\ndisk = [ 'phy:"+moved+",xvda,w' ]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, b, "xl", "restore", cfg, image)
+	written(t, b, "d2", writtenBytes(t, b, "d2")+64<<10)
+	verified(t, b, "d2")
+}
+
+// TestNoMemoryForRestore: the disks are looked at before, nothing is left.
+func TestNoMemoryForRestore(t *testing.T) {
+	s := newSimulation(t)
+	a := s.host("a")
+	small := s.host("small", func(s *HostSpec) { s.MemoryMiB = 520 })
+	must(t, a, "xl", "create", s.guest(a, GuestSpec{Name: "d1", MemoryMiB: 16}, mib))
+	image := filepath.Join(a, "image")
+	must(t, a, "xl", "save", "-p", "d1", image)
+	if r := run(t, small, "xl", "restore", image); r.exit != 1 || !strings.Contains(r.stderr, "restoring domain: Cannot allocate memory") {
+		t.Errorf("exit %d\n%s", r.exit, r.stderr)
+	}
+	if domains, err := Domains(small); err != nil || len(domains) != 0 {
+		t.Errorf("left: %v, %v", domains, err)
+	}
+}

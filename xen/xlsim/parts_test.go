@@ -242,3 +242,38 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		t.Errorf("no host: %v", err)
 	}
 }
+
+func TestDiskSpecs(t *testing.T) {
+	lv := diskConfig{Path: "/dev/vg/lv", Vdev: "xvda", Format: "raw", ReadWrite: 1}
+	iso := diskConfig{Path: "/a.iso", Vdev: "hdc", Format: "raw", Removable: 1, CDROM: 1}
+	empty := diskConfig{Vdev: "hdc", Format: "empty", Removable: 1, CDROM: 1}
+	readOnly, script := lv, lv
+	readOnly.ReadWrite = 0
+	script.Script = "block-x"
+	for spec, want := range map[string]diskConfig{
+		"/dev/vg/lv,,xvda":                                    lv,
+		"/dev/vg/lv,raw,xvda,rw":                              lv,
+		"phy:/dev/vg/lv,xvda,w":                               lv,
+		"  phy:/dev/vg/lv , xvda , w ":                        lv,
+		"raw:/dev/vg/lv,xvda,w":                               lv,
+		"format=raw, vdev=xvda, access=rw, target=/dev/vg/lv": lv,
+		"vdev=xvda,no-discard,target=/dev/vg/lv":              lv,
+		"/dev/vg/lv,raw,xvda,ro":                              readOnly,
+		"script=block-x,vdev=xvda,target=/dev/vg/lv":          script,
+		"/a.iso,,hdc,cdrom":                                   iso,
+		"/a.iso,,hdc:cdrom,r":                                 iso,
+		"/a.iso,raw,hdc,devtype=cdrom":                        iso,
+		",empty,hdc:cdrom,r":                                  empty,
+		"vdev=hdc,access=r,devtype=cdrom,target=":             empty,
+		"vdev=xvda,target=/path/with,comma and space":         {Path: "/path/with,comma and space", Vdev: "xvda", Format: "raw", ReadWrite: 1},
+	} {
+		if got, err := parseDisk(spec); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", spec, got, err, want)
+		}
+	}
+	for _, spec := range []string{"", "/dev/vg/lv", "/dev/vg/lv,,nodisk", "a,raw,xvda,w,more"} {
+		if got, err := parseDisk(spec); err == nil {
+			t.Errorf("%q: %+v, must be refused", spec, got)
+		}
+	}
+}

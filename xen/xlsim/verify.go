@@ -59,7 +59,7 @@ func Verify(ctx context.Context, hostDir, domain string) (Report, error) {
 				report.Written += int64(d.ram.writerLine(i, w).get(lineBytes))
 			}
 		}
-		violations, err := Violations(d.net, d.config.CInfo.UUID)
+		violations, err := Violations(d.net, expected.UUID)
 		report.Bad = append(report.Bad, violations...)
 		return err
 	})
