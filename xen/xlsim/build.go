@@ -263,6 +263,7 @@ func (c *call) spawn(id int, p plan) error {
 	defer answer.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = slices.Concat(c.self, []string{"--host", c.dir, "guest", strconv.Itoa(id), p.start})
+	cmd.Dir = "/" // it shall pin no mount
 	cmd.Stdout, cmd.Stderr = theirs, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()

@@ -25,9 +25,9 @@ type GuestSpec struct {
 	Type      string // "pv" or "pvh" ("pv")
 	Disks     []GuestDisk
 	Bridge    string   // ("" : no network card)
-	Rate      int64    // bytes per second, written to all disks together (1 MiB/s)
+	Rate      int64    // bytes per second, written to all disks together (1 MiB/s; negative: none)
 	Writers   int      // per disk (2)
-	DirtyRate int64    // bytes of RAM per second (1 MiB/s)
+	DirtyRate int64    // bytes of RAM per second (1 MiB/s; negative: none)
 	Extra     []string // more lines for the config
 }
 
@@ -47,7 +47,7 @@ func WriteGuestConfig(dir string, s GuestSpec) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# a guest of the simulated Xen host (xlsim)\n")
 	fmt.Fprintf(&b, "name    = %s\nuuid    = %q\ntype    = %q\n", quoted(s.Name), s.UUID, s.Type)
-	fmt.Fprintf(&b, "extra   = \"console=hvc0 xlsim.rate=%d xlsim.writers=%d xlsim.dirty=%d\"\n", s.Rate, s.Writers, s.DirtyRate)
+	fmt.Fprintf(&b, "extra   = \"console=hvc0 xlsim.rate=%d xlsim.writers=%d xlsim.dirty=%d\"\n", max(s.Rate, 0), s.Writers, max(s.DirtyRate, 0))
 	fmt.Fprintf(&b, "memory  = %d\nvcpus   = %d\n", s.MemoryMiB, s.VCPUs)
 	b.WriteString("disk    = [\n")
 	for _, d := range s.Disks {
