@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"xmig/bus"
 	"xmig/jobs"
@@ -49,9 +48,7 @@ func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log ze
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Run(ctx) })
-	return g.Wait()
+	return c.Run(ctx)
 }
 
 // serviceVersion is that of the verbs; nats micro wants a semantic one.
