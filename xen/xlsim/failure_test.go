@@ -389,6 +389,19 @@ func TestScriptedFaults(t *testing.T) {
 		t.Errorf("fault: %+v", r)
 	}
 	must(t, dir, "xl", "list")
+	err := ChangeHost(dir, func(s *HostSpec) {
+		s.Faults = []Fault{{Command: "create", Exit: 0}, {Command: "create", Exit: 3, AllDone: true}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.guest(dir, GuestSpec{Name: "d1", MemoryMiB: 8})
+	if r := run(t, dir, "xl", "create", cfg); r.exit != 0 || state(t, dir, "d1") != "" {
+		t.Errorf("an xl that lies: %+v, state %q", r, state(t, dir, "d1"))
+	}
+	if r := run(t, dir, "xl", "create", cfg); r.exit != 3 || state(t, dir, "d1") == "" {
+		t.Errorf("an xl whose end goes wrong: %+v, state %q", r, state(t, dir, "d1"))
+	}
 	began := time.Now()
 	must(t, dir, "xl", "info")
 	if took := time.Since(began); took < 50*time.Millisecond {

@@ -32,13 +32,15 @@ type HostSpec struct {
 	SuspendTimeout time.Duration
 	// Delays makes single commands slow: command ("list", "save", ...) to time.
 	Delays map[string]time.Duration
-	// Faults are answered instead of carrying a command out, each once.
+	// Faults are answered by the next command of that name, each once.
 	Faults []Fault
 }
 
 // Fault is the scripted failure of one command: the next `xl COMMAND` writes
-// Text to stderr, does nothing and exits with Exit.
+// Text to stderr and exits with Exit. It does nothing else (also with Exit 0:
+// an xl that lies), or with AllDone everything (an xl whose end goes wrong).
 type Fault struct {
+	AllDone bool
 	Command string // "save", "restore", ..., or "xenstore-ls"
 	Exit    int
 	Text    string

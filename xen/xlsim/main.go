@@ -59,8 +59,12 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case "xl":
 		return c.xl(args)
 	case "xenstore-ls", "xenstore-read", "xenstore-list":
-		if code, done := c.disturb(program); done {
-			return code
+		fault, err := c.disturb(program)
+		if err != nil {
+			return c.fail(err, 1)
+		}
+		if fault != nil {
+			return c.pretend(*fault)
 		}
 		return c.xenstore(program, args)
 	case "guest":
@@ -141,8 +145,12 @@ func (c *call) xl(args []string) int {
 		fmt.Fprintf(c.stderr, "command \"%s\" not implemented\n", name)
 		return 1
 	}
-	if code, done := c.disturb(name); done {
-		return code
+	fault, err := c.disturb(name)
+	if err != nil {
+		return c.fail(err, 1)
+	}
+	if fault != nil && !fault.AllDone {
+		return c.pretend(*fault)
 	}
 	o, rest, err := parseOptions(args[1:], cmd.letters)
 	if err == nil && (len(rest) < cmd.least || len(rest) > cmd.most) {
@@ -152,7 +160,11 @@ func (c *call) xl(args []string) int {
 		fmt.Fprintf(c.stderr, "%v\n", err)
 		return 2
 	}
-	return cmd.run(c, o, rest)
+	code := cmd.run(c, o, rest)
+	if fault != nil {
+		return c.pretend(*fault)
+	}
+	return code
 }
 
 func plural(n int) string {
@@ -162,19 +174,21 @@ func plural(n int) string {
 	return "s"
 }
 
-// disturb makes a command slow, or fail, where the host's settings say so.
-func (c *call) disturb(name string) (code int, done bool) {
+// disturb makes a command slow, and finds the fault it shall have, where the
+// host's settings say so.
+func (c *call) disturb(name string) (*Fault, error) {
 	time.Sleep(c.spec.Delays[name])
 	f, found, err := takeFault(c.dir, name)
-	if err != nil {
-		c.complain("%v", err)
-		return 1, true
-	}
 	if !found {
-		return 0, false
+		return nil, err
 	}
+	return &f, err
+}
+
+// pretend ends as a fault wants it.
+func (c *call) pretend(f Fault) int {
 	fmt.Fprint(c.stderr, f.Text)
-	return f.Exit, true
+	return f.Exit
 }
 
 // options are the letters that were given.
