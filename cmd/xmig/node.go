@@ -172,11 +172,13 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 	cfg.Simulated = true
 	cfg.XL = append(sim[:len(sim):len(sim)], "xl")
 	cfg.Xenstore = sim
+	if cfg.ConfigDir == "" {
+		cfg.ConfigDir = filepath.Join(dir, "etc-xen")
+	}
 	for _, d := range []struct {
 		field *string
 		value string
 	}{
-		{&cfg.ConfigDir, filepath.Join(dir, "etc-xen")},
 		{&cfg.AutostartDir, filepath.Join(cfg.ConfigDir, "auto")},
 		{&cfg.SaveDir, filepath.Join(dir, "save")},
 	} {
