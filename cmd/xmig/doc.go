@@ -14,7 +14,7 @@
 //	wire.go      the coordinator's verbs
 //	follow.go    a job followed to its end, on a terminal or on a pipe
 //	show/        text for people, pure
-//	demo/        a whole installation in one process, that proves itself
+//	demo*.go     a whole installation in one process, that proves itself
 //
 // # What holds after a crash
 //
