@@ -1,0 +1,90 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"xmig/jobs"
+)
+
+// Config is all a worker must be told.
+type Config struct {
+	Name     string // node id: [a-z0-9-]{1,32}
+	StateDir string // journals, sessions, registry of volumes; must survive a reboot
+
+	XL        []string // argv prefix of xl
+	Xenstore  []string // argv prefix in front of xenstore-ls and xenstore-read; empty: on PATH
+	Holder    []string // argv prefix of the holder process: the binary and its hidden subcommand
+	Simulated bool     // XL is the simulated one; shown wherever the host is
+
+	ConfigDir    string   // where domain configs lie: /etc/xen
+	AutostartDir string   // links to those started at boot: /etc/xen/auto
+	SaveDir      string   // images that xendomains would restore at boot: /var/lib/xen/save
+	Bridges      []string // overrides what /sys says; for hosts without bridges of their own
+	Pools        []string // directories whose file systems are shown as pools
+
+	ReserveMemory int64         // bytes of host memory never given to arriving guests
+	ShutdownWait  time.Duration // how long a cold move waits for the guest's shutdown
+	ProveWait     time.Duration // how long a guest may take to show that it runs
+	Heartbeat     time.Duration // presence and queue heartbeats
+	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
+	Readers       int           // reads in flight per disk, 0: default
+	Compress      string        // auto, on, off
+	Moves         int           // migrations driven at once
+	Limits        jobs.Limits
+}
+
+// Defaults fills in what was left out.
+func (c Config) Defaults() Config {
+	def := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	dur := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.StateDir, "/var/lib/xmig")
+	def(&c.ConfigDir, "/etc/xen")
+	def(&c.AutostartDir, filepath.Join(c.ConfigDir, "auto"))
+	def(&c.SaveDir, "/var/lib/xen/save")
+	def(&c.Compress, "auto")
+	if len(c.XL) == 0 {
+		c.XL = []string{"xl"}
+	}
+	dur(&c.ShutdownWait, 5*time.Minute) // as long as a Linux guest's own stop timeouts add up to
+	dur(&c.ProveWait, 20*time.Second)
+	dur(&c.Heartbeat, 10*time.Second)
+	if c.Moves == 0 {
+		c.Moves = 8 // the coordinator's limits are the real ones; this only bounds a worker
+	}
+	if c.Limits == (jobs.Limits{}) {
+		c.Limits = jobs.DefaultLimits()
+	}
+	return c
+}
+
+// Validate reports all faults at once.
+func (c Config) Validate() error {
+	var errs []error
+	if !jobs.ValidNode(c.Name) {
+		errs = append(errs, fmt.Errorf("node name %q: want 1 to 32 of a-z, 0-9 and -", c.Name))
+	}
+	if len(c.Holder) == 0 {
+		errs = append(errs, errors.New("no holder command"))
+	}
+	for what, dir := range map[string]string{"state directory": c.StateDir, "config directory": c.ConfigDir} {
+		if !filepath.IsAbs(dir) {
+			errs = append(errs, fmt.Errorf("%s %q: want an absolute path", what, dir))
+		}
+	}
+	if _, err := os.Stat(c.ConfigDir); err != nil {
+		errs = append(errs, fmt.Errorf("config directory: %w", err))
+	}
+	return errors.Join(errs...)
+}

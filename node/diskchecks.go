@@ -1,0 +1,118 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"xmig/jobs"
+	"xmig/node/storage"
+	"xmig/xen"
+)
+
+// checkDisks wants a place for every disk at the destination that is free,
+// large enough and nobody else's.
+func (n *Node) checkDisks(ctx context.Context, job jobs.Job, b *blockers) error {
+	users, err := n.diskUsers(ctx, job)
+	if err != nil {
+		return err
+	}
+	places := map[string]string{}
+	for _, disk := range job.Plan.Disks {
+		if other, twice := places[disk.To]; twice && !disk.ReadOnly {
+			b.add(disk.Name, "map", "map each to a place of its own", "%s is the place of disk %s too", disk.To, other)
+		}
+		places[disk.To] = disk.Name
+		if disk.ReadOnly {
+			if _, err := n.volumes.Inspect(ctx, disk.To); err != nil {
+				b.add(disk.Name, "read_only_disk", "copy it there, map it, or eject it", "%v", err)
+			}
+			continue
+		}
+		for _, id := range users.Of(disk.To) {
+			b.add(disk.Name, "disk_in_use", "map another: --map disk="+disk.From+":PATH", "%s is attached to domain %d", disk.To, id)
+		}
+		n.checkPlace(ctx, job, disk, b)
+	}
+	n.checkSpace(ctx, job, b)
+	return nil
+}
+
+// checkPlace asks storage whether the disk may lie there.
+func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove, b *blockers) {
+	v, err := n.volumes.Inspect(ctx, disk.To)
+	other := "map another: --map disk=" + disk.From + ":PATH"
+	switch {
+	case errors.Is(err, storage.ErrMissing):
+		return // to be made; checkSpace asks for its directory
+	case err != nil:
+		b.add(disk.Name, "disk", other, "%v", err)
+		return
+	case v.Tag != nil && v.Tag.VM == job.VM.UUID && v.Tag.Disk == disk.Name:
+		return // an earlier attempt's, or its shadow
+	case v.Kind == storage.KindFile && job.Kind == jobs.KindMigrate:
+		b.add(disk.Name, "disk_exists", "remove it if nobody needs it, or "+other, "%s is there already and not this VM's", disk.To)
+		return
+	}
+	if v.Size < disk.Size {
+		b.add(disk.Name, "disk_small", other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
+	}
+	uses, err := n.volumes.InUse(ctx, disk.To)
+	if err != nil {
+		b.add(disk.Name, "disk", other, "%v", err)
+	}
+	for _, u := range uses {
+		b.add(disk.Name, "disk_in_use", "end that use, or "+other, "%s: %s", disk.To, u)
+	}
+}
+
+// checkSpace sums what the missing disks need per pool.
+func (n *Node) checkSpace(ctx context.Context, job jobs.Job, b *blockers) {
+	err := n.fits(ctx, job)
+	if err == nil {
+		return
+	}
+	var space *storage.SpaceError
+	if errors.As(err, &space) {
+		b.add(space.Disk, "space", "free space there, or map the disk elsewhere", "%s has %d MiB free for %s, the disks there need %d MiB", space.Pool, space.Free>>20, space.Path, space.Need>>20)
+		return
+	}
+	b.add("", "space", "", "%v", err)
+}
+
+// fits asks for the space of a job, and keeps what the job holds already.
+func (n *Node) fits(ctx context.Context, job jobs.Job) error {
+	if err := n.volumes.Hold(ctx, job.ID, needs(job)); err != nil {
+		return err
+	}
+	if _, err := os.Stat(n.sessionPath(job.ID)); err == nil {
+		return nil // reserved before; it stays held
+	}
+	return n.volumes.ReleaseHold(ctx, job.ID)
+}
+
+// foreign tells whether a use is somebody's other than the guest's itself: its
+// disk is written to through a loop device or by its backend.
+func foreign(u storage.Use, state jobs.VMState) bool {
+	switch u.Kind {
+	case storage.UseMount, storage.UseSwap, storage.UseHolder:
+		return true
+	}
+	return state == jobs.VMHalted
+}
+
+// diskUsers lists who uses which disk here, but for the job's own copy.
+func (n *Node) diskUsers(ctx context.Context, job jobs.Job) (xen.DiskUsers, error) {
+	users, err := n.xl.DisksInUse(ctx)
+	if err != nil {
+		return users, jobs.RetryLater(jobs.CodeToolstack, "disks in use on %s: %w", n.cfg.Name, err)
+	}
+	copies, err := n.copies(ctx, job.VM)
+	if err != nil {
+		return users, err
+	}
+	for _, c := range copies {
+		users = users.Without(c.ID)
+	}
+	return users, nil
+}

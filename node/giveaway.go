@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"xmig/jobs"
+	"xmig/node/storage"
+	"xmig/xen"
+)
+
+// The source's part in the hand-over: rules R3 to R6 and R13. Each promise is
+// decided by the pure functions of jobs, journalled, then carried out, all
+// under the VM's lock.
+
+// Commit journals COMMITTING. The lock itself proves that no command of this
+// attempt is alive: each holds it until it ends (R4).
+func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Journal) error {
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		copies, err := s.n.copies(ctx, job.VM)
+		if err != nil {
+			return err
+		}
+		sees := jobs.SourceSees{}
+		for _, d := range copies {
+			sees.Runs = sees.Runs || stateOf(d) == jobs.VMRunning
+		}
+		if err := jobs.MayCommit(h.said, destination, job.Epoch, sees); err != nil {
+			return jobs.RetryLater(jobs.CodeAborted, "commit vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+		return h.say(job, jobs.COMMITTING, nil)
+	})
+}
+
+// Release journals RELEASED: the destination may go although nobody could
+// write the owner key (R6).
+func (s *source) Release(ctx context.Context, job jobs.Job) error {
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if err := jobs.MayRelease(h.said, job.Epoch); err != nil {
+			return jobs.Failed(jobs.CodeAborted, "release vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+		return h.say(job, jobs.RELEASED, nil)
+	})
+}
+
+// Back journals BACK where R3 or R5 let it, then has the guest run on here.
+func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error {
+	s.close(job.ID) // a save that still writes ends here, and lets go of the lock
+	if job.Kind == jobs.KindSync {
+		return nil
+	}
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if err := jobs.MayGoBack(h.said, job.Epoch, h.node, known); err != nil {
+			return jobs.Failed(jobs.CodeAborted, "vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+		if !h.said.Has(jobs.BEGIN, job.Epoch) {
+			return nil // the attempt never got here; nothing to take back
+		}
+		if err := h.say(job, jobs.BACK, nil); err != nil {
+			return err
+		}
+		if h.said.Has(factStopping, job.Epoch) {
+			if err := s.runOn(ctx, h, job); err != nil {
+				return jobs.RetryLater(jobs.CodeToolstack, "have vm %s run on at %s: %w", job.VM.Name, h.node, err)
+			}
+		}
+		return s.n.rearm(h, job)
+	})
+}
+
+// runOn brings the guest of an attempt that is taken back to life, whatever
+// was left of it.
+func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
+	copies, err := s.n.copies(ctx, job.VM)
+	if err != nil {
+		return err
+	}
+	for _, d := range copies {
+		switch stateOf(d) {
+		case jobs.VMRunning:
+			return nil
+		case jobs.VMPaused:
+			return h.xl.Unpause(ctx, d.ID)
+		case jobs.VMSuspended:
+			return h.xl.ResumeSuspended(ctx, d.ID)
+		}
+	}
+	if !s.n.endedByUs(h, job) {
+		return nil // the guest ended by itself: its own choice stands
+	}
+	cfg := job.Plan.Guest.Config
+	if cfg == "" {
+		return fmt.Errorf("its domain is gone and it has no config file to boot from")
+	}
+	return s.n.boot(ctx, h, job, cfg, xen.Running)
+}
+
+// endedByUs tells whether a domain that is gone must be booted again: a cold
+// move shut it down, or this host came up after the guest was stopped.
+func (n *Node) endedByUs(h *held, job jobs.Job) bool {
+	if job.Plan.Mode == jobs.Cold {
+		return true
+	}
+	return n.bootedSince(h, factStopping, job.Epoch)
+}
+
+// Finish journals DONE, destroys the copy that gave its guest away, parks the
+// config and keeps the disks as shadow. It may run again at any point.
+func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Journal) error {
+	s.close(job.ID)
+	if job.Kind == jobs.KindSync {
+		return nil
+	}
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if err := jobs.MayFinish(h.said, destination, job.Epoch); err != nil {
+			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+		if err := h.say(job, jobs.DONE, nil); err != nil {
+			return err
+		}
+		if h.said.Highest() > job.Epoch {
+			return nil // the VM came back since; all that is left here is its own again
+		}
+		if err := s.destroy(ctx, h, job); err != nil {
+			return err
+		}
+		if err := s.n.park(job); err != nil {
+			return err
+		}
+		return s.shadow(ctx, job)
+	})
+}
+
+// destroy ends the source's copy. One that runs is never touched: it would be
+// the second of two, and a person must look.
+func (s *source) destroy(ctx context.Context, h *held, job jobs.Job) error {
+	copies, err := s.n.copies(ctx, job.VM)
+	if err != nil {
+		return err
+	}
+	for _, d := range copies {
+		if stateOf(d) == jobs.VMRunning {
+			return jobs.Failed(jobs.CodeInternal, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both with `xmig resolve %s`",
+				job.VM.Name, h.node, d.ID, job.Destination, job.ID)
+		}
+		if err := h.xl.Destroy(ctx, d.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {
+			return jobs.RetryLater(jobs.CodeToolstack, "destroy the given-away copy of vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+	}
+	return nil
+}
+
+func (s *source) shadow(ctx context.Context, job jobs.Job) error {
+	for _, d := range job.Plan.Disks {
+		if d.ReadOnly {
+			continue
+		}
+		_, err := s.n.volumes.Shadow(ctx, storage.Request{
+			Path: d.From, VM: job.VM.UUID, Disk: d.Name, Job: job.ID,
+			Host: job.Destination, KeepUntil: s.n.now().Add(job.Spec.KeepSource),
+		})
+		if err != nil {
+			return jobs.RetryLater(jobs.CodeStorage, "keep disk %s of vm %s on %s as shadow: %w", d.Name, job.VM.Name, s.n.cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// Evidence tells what this host promised and sees.
+func (s *source) Evidence(ctx context.Context, vm jobs.VMRef) (jobs.Evidence, error) {
+	return s.n.evidence(ctx, vm)
+}

@@ -1,0 +1,238 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/xen"
+)
+
+// present tells the bus what this host has, again and again.
+func (n *Node) present(ctx context.Context) error {
+	home, err := n.home()
+	if err != nil {
+		return err
+	}
+	n.refresh(ctx, home)
+	p, err := n.announce(ctx)
+	if err != nil {
+		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.Run(ctx) })
+	g.Go(func() error {
+		for sleep(ctx, n.cfg.Heartbeat/2) == nil {
+			n.refresh(ctx, home)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// announce takes the node's name. Its holder is known to be dead where it had
+// the same state directory, whose lock this worker has.
+func (n *Node) announce(ctx context.Context) (*bus.Presence, error) {
+	a := bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot}
+	p, err := n.bus.Announce(ctx, a)
+	var taken *bus.NameTakenError
+	if errors.As(err, &taken) && taken.Other.Home == n.snapshot().Home {
+		a.Predecessor = bus.IsDead
+		return n.bus.Announce(ctx, a)
+	}
+	return p, err
+}
+
+// home is the random id of this state directory.
+func (n *Node) home() (string, error) {
+	path := filepath.Join(n.cfg.StateDir, "home")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		id := rand.Text()
+		return id, writeDurably(path, []byte(id), 0o600)
+	}
+	return string(raw), err
+}
+
+// snapshot is the last inventory; it never waits for xl.
+func (n *Node) snapshot() jobs.Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.host
+	h.Seen = n.now()
+	return h
+}
+
+func (n *Node) refresh(ctx context.Context, home string) {
+	h := n.inventory(ctx)
+	h.Home = home
+	n.mu.Lock()
+	n.host = h
+	n.mu.Unlock()
+}
+
+// inventory asks xl and the config directories what is here. What cannot be
+// read is said in Problem; the rest is still told.
+func (n *Node) inventory(ctx context.Context) jobs.Host {
+	h := jobs.Host{Node: n.cfg.Name, Instance: n.instance, Simulated: n.cfg.Simulated, Started: n.started,
+		Version: Version, Bridges: n.bridges(), Seen: n.now()}
+	h.Hostname, _ = os.Hostname()
+	var problems []error
+	if info, err := n.xl.Info(ctx); err != nil {
+		problems = append(problems, err)
+	} else {
+		h.Xen, h.VirtCaps, h.HWCaps, h.CPUs = info.Version.String(), info.VirtCaps, info.HWCaps, info.CPUs
+		h.Memory, h.FreeMemory = info.TotalMemory, info.FreeMemory-n.cfg.ReserveMemory
+		if reserved, err := n.heldMemory(ctx, ""); err != nil {
+			problems = append(problems, err)
+		} else {
+			h.FreeMemory = max(0, h.FreeMemory-reserved)
+		}
+	}
+	vms, err := n.vms(ctx)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	h.VMs = vms
+	for _, dir := range n.cfg.Pools {
+		free, name, err := n.volumes.Space(ctx, filepath.Join(dir, "x"))
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		h.Pools = append(h.Pools, jobs.Pool{Name: name, Free: free})
+	}
+	if err := errors.Join(problems...); err != nil {
+		h.Problem = err.Error()
+	}
+	return h
+}
+
+// vms lists the guests that run here and those that are halted and have a config.
+func (n *Node) vms(ctx context.Context) ([]jobs.VM, error) {
+	domains, err := n.xl.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list domains: %w", err)
+	}
+	configs, problem := n.configs()
+	var vms []jobs.VM
+	taken := map[string]bool{}
+	for _, d := range domains {
+		if d.ID == 0 || d.Name == "(null)" || xen.Migrating(d.Name) {
+			continue
+		}
+		vm := n.running(ctx, d, configs)
+		taken[vm.Config] = vm.Config != ""
+		vms = append(vms, vm)
+	}
+	for _, c := range configs {
+		if !taken[c.Path] && c.Name != "" {
+			vms = append(vms, n.halted(ctx, c))
+		}
+	}
+	return vms, problem
+}
+
+func (n *Node) configs() ([]xen.ConfigFile, error) {
+	return xen.FindConfigs(n.cfg.ConfigDir, n.cfg.AutostartDir)
+}
+
+// running describes a domain from xl's own account of it.
+func (n *Node) running(ctx context.Context, d xen.Domain, configs []xen.ConfigFile) jobs.VM {
+	vm := jobs.VM{VMRef: jobs.VMRef{UUID: d.UUID, Name: d.Name}, State: stateOf(d), Memory: d.Memory, VCPUs: d.VCPUs}
+	if c, err := xen.MatchConfig(configs, d.Name, d.UUID); err == nil {
+		vm.Config, vm.Autostart = c.Path, c.Autostart != ""
+	} else if !errors.Is(err, xen.ErrNoConfig) {
+		vm.Problem = err.Error()
+	}
+	cfg, err := n.xl.Config(ctx, d.ID)
+	if err != nil {
+		vm.Problem = err.Error()
+		return vm
+	}
+	vm.Type = cfg.Type
+	for _, disk := range cfg.Disks {
+		if disk.Path == "" {
+			continue
+		}
+		vm.Disks = append(vm.Disks, n.disk(ctx, disk.Vdev, disk.Path, disk.ReadOnly))
+	}
+	for _, nic := range cfg.NICs {
+		vm.Bridges = append(vm.Bridges, nic.Bridge)
+	}
+	return vm
+}
+
+// halted describes a VM that only has a config file.
+func (n *Node) halted(ctx context.Context, c xen.ConfigFile) jobs.VM {
+	vm := jobs.VM{VMRef: jobs.VMRef{UUID: c.UUID, Name: c.Name}, State: jobs.VMHalted, Config: c.Path, Autostart: c.Autostart != ""}
+	if vm.UUID == "" {
+		vm.UUID = derivedUUID(n.cfg.Name, c.Path)
+	}
+	if c.Err != nil {
+		vm.Problem = c.Err.Error()
+		return vm
+	}
+	for _, disk := range c.Disks {
+		if disk.Target == "" {
+			continue
+		}
+		vm.Disks = append(vm.Disks, n.disk(ctx, disk.Vdev, disk.Target, disk.ReadOnly))
+	}
+	vm.Bridges, vm.Type = c.Bridges, c.Type
+	vm.Memory, vm.VCPUs = c.MemoryMiB<<20, c.VCPUs
+	return vm
+}
+
+func (n *Node) disk(ctx context.Context, vdev, path string, ro bool) jobs.Disk {
+	d := jobs.Disk{Name: vdev, Path: path, ReadOnly: ro}
+	if v, err := n.volumes.Inspect(ctx, path); err == nil {
+		d.Size, d.Allocated, d.Kind = v.Size, v.Allocated, string(v.Kind)
+	}
+	return d
+}
+
+// derivedUUID names a halted VM whose config has no UUID: the same at each
+// look, and unlike any that Xen makes (version 5 of RFC 9562).
+func derivedUUID(node, path string) string {
+	h := sha1.Sum([]byte("xmig halted vm " + node + " " + path))
+	h[6], h[8] = h[6]&0x0f|0x50, h[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16])
+}
+
+// bridges are the network bridges a vif can be plugged into.
+func (n *Node) bridges() []string {
+	if len(n.cfg.Bridges) > 0 {
+		return n.cfg.Bridges
+	}
+	var names []string
+	paths, _ := filepath.Glob("/sys/class/net/*/bridge")
+	for _, p := range paths {
+		names = append(names, filepath.Base(filepath.Dir(p)))
+	}
+	return names
+}
+
+// Version is the program's, set by the command.
+var Version = "dev"
+
+// hasBridge knows that an Open vSwitch bridge has no place in /sys/class/net/*/bridge.
+func hasBridge(have []string, want string) bool {
+	for _, b := range have {
+		if b == want || strings.HasPrefix(want, b+".") {
+			return true
+		}
+	}
+	_, err := os.Stat("/sys/class/net/" + want)
+	return err == nil
+}

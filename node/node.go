@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"xmig/blocksync"
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/node/journal"
+	"xmig/node/storage"
+	"xmig/xen"
+)
+
+// Node is one worker. There is one per dom0: it holds the lock of its state
+// directory while it runs.
+type Node struct {
+	cfg      Config
+	bus      *bus.Bus
+	lanes    *bus.LaneServer
+	xl       xen.XL
+	volumes  *storage.Host
+	log      zerolog.Logger
+	instance string
+	started  time.Time
+	booted   time.Time
+	compress blocksync.Compress
+	now      func() time.Time
+
+	src *source
+	dst *destination
+
+	life   context.Context // of the run: what sessions at the destination live by
+	mu     sync.Mutex
+	active map[string]*drive // jobs driven now, by id
+	host   jobs.Host         // the last inventory
+}
+
+// New checks the configuration and opens what the state directory holds.
+func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*Node, error) {
+	cfg = cfg.Defaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	for _, dir := range []string{"", "journals", "arrivals", "staged"} {
+		if err := os.MkdirAll(filepath.Join(cfg.StateDir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("node %s: state directory: %w", cfg.Name, err)
+		}
+	}
+	volumes, err := storage.New(storage.Config{StateDir: filepath.Join(cfg.StateDir, "volumes")})
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	booted, err := bootTime()
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	id := make([]byte, 8)
+	rand.Read(id)
+	n := &Node{
+		cfg: cfg, bus: b, lanes: lanes, volumes: volumes, log: log, now: time.Now, booted: booted,
+		xl:       xen.XL{Command: cfg.XL, Xenstore: cfg.Xenstore},
+		instance: hex.EncodeToString(id), active: map[string]*drive{},
+	}
+	switch cfg.Compress {
+	case "on":
+		n.compress = blocksync.CompressOn
+	case "off":
+		n.compress = blocksync.CompressOff
+	}
+	n.src = &source{n: n, open: map[string]*departure{}}
+	n.dst = &destination{n: n, open: map[string]*arrival{}}
+	return n, nil
+}
+
+// Run works until ctx ends. It first waits for an older worker of the same
+// state directory to end.
+func (n *Node) Run(ctx context.Context) error {
+	lock, err := journal.DirLock(ctx, n.cfg.StateDir)
+	if err != nil {
+		return fmt.Errorf("node %s: another worker uses %s: %w", n.cfg.Name, n.cfg.StateDir, err)
+	}
+	defer lock.Release()
+	n.started = n.now()
+	n.life = ctx
+	defer n.closeAll()
+	if err := n.serve(ctx); err != nil {
+		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.present(ctx) })
+	g.Go(func() error { return n.work(ctx) })
+	g.Go(func() error { return n.sweep(ctx) })
+	n.log.Info().Str("node", n.cfg.Name).Bool("simulated", n.cfg.Simulated).Msg("node is up")
+	err = g.Wait()
+	if ctx.Err() != nil && err != nil && context.Cause(ctx) == nil {
+		return nil
+	}
+	return err
+}
+
+func (n *Node) closeAll() {
+	n.dst.mu.Lock()
+	vms := make([]string, 0, len(n.dst.open))
+	for vm := range n.dst.open {
+		vms = append(vms, vm)
+	}
+	n.dst.mu.Unlock()
+	for _, vm := range vms {
+		n.dst.closeSession(vm)
+	}
+}
+
+func (n *Node) journals() string { return filepath.Join(n.cfg.StateDir, "journals") }
+
+// bootTime is when this host came up: now less /proc/uptime, whose clock no
+// one sets.
+func bootTime() (time.Time, error) {
+	raw, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, err
+	}
+	up, err := time.ParseDuration(strings.Fields(string(raw))[0] + "s")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("/proc/uptime: %w", err)
+	}
+	return time.Now().Add(-up), nil
+}
+
+// copies lists the domains here that are, or may be, this VM: by UUID.
+func (n *Node) copies(ctx context.Context, vm jobs.VMRef) ([]xen.Domain, error) {
+	all, err := n.xl.List(ctx)
+	if err != nil {
+		return nil, jobs.RetryLater(jobs.CodeToolstack, "list domains on %s: %w", n.cfg.Name, err)
+	}
+	var same []xen.Domain
+	for _, d := range all {
+		if d.ID != 0 && d.UUID == vm.UUID {
+			same = append(same, d)
+		}
+	}
+	return same, nil
+}
+
+// domain is the one domain here that is this VM.
+func (n *Node) domain(ctx context.Context, vm jobs.VMRef) (xen.Domain, error) {
+	copies, err := n.copies(ctx, vm)
+	if err != nil {
+		return xen.Domain{}, err
+	}
+	if len(copies) != 1 {
+		return xen.Domain{}, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: want one domain with UUID %s, found %d", vm.Name, n.cfg.Name, vm.UUID, len(copies))
+	}
+	return copies[0], nil
+}
+
+// mustBeHalted makes sure that a guest that was halted at check still is.
+func (n *Node) mustBeHalted(ctx context.Context, vm jobs.VMRef) error {
+	all, err := n.xl.List(ctx)
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeToolstack, "list domains on %s: %w", n.cfg.Name, err)
+	}
+	for _, d := range all {
+		if d.UUID == vm.UUID || d.Name == vm.Name {
+			return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s was started meanwhile (domain %d)", vm.Name, n.cfg.Name, d.ID)
+		}
+	}
+	return nil
+}
+
+func stateOf(d xen.Domain) jobs.VMState {
+	switch {
+	case d.State.Suspended():
+		return jobs.VMSuspended
+	case d.State.Paused():
+		return jobs.VMPaused
+	case d.State.Alive():
+		return jobs.VMRunning
+	}
+	return jobs.VMOther
+}
+
+// diskError names the disk; a lane that broke is worth another try, content
+// that did not match too: the next pass reads and compares anew.
+func diskError(err error, disk string, job jobs.Job, node string) error {
+	code := jobs.CodeStorage
+	switch {
+	case errors.Is(err, blocksync.ErrLaneLost):
+		code = jobs.CodeLane
+	case errors.As(err, new(*blocksync.CorruptError)):
+		code = jobs.CodeCorrupt
+	}
+	return jobs.RetryLater(code, "disk %s of vm %s from %s to %s: %w", disk, job.VM.Name, node, job.Destination, err)
+}

@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"xmig/jobs"
+	"xmig/node/journal"
+	"xmig/xen"
+)
+
+// Facts of this host's own, beside those of the hand-over's rules.
+const (
+	factStopping = jobs.Fact("STOPPING") // S: from here on this attempt may have stopped the guest
+	factDisarmed = jobs.Fact("DISARMED") // S: the autostart link was taken away; data has it
+)
+
+// held is a VM while this process holds its lock: what it says and does
+// happens under it, and its effect commands keep it until they have ended (R2).
+type held struct {
+	vm      jobs.VMRef
+	node    string
+	entries []journal.Entry
+	said    jobs.Journal
+	log     *journal.Journal
+	xl      xen.XL
+}
+
+// hold takes the VM's lock, reads its journal and runs f.
+func (n *Node) hold(ctx context.Context, vm jobs.VMRef, f func(*held) error) error {
+	lockPath, err := journal.LockPath(n.journals(), vm.UUID)
+	if err != nil {
+		return fmt.Errorf("vm %s on %s: %w", vm.Name, n.cfg.Name, err)
+	}
+	lock, err := journal.Acquire(ctx, lockPath)
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s: %w", vm.Name, n.cfg.Name, err)
+	}
+	defer lock.Release()
+	log, entries, err := n.open(vm)
+	if err != nil {
+		return err
+	}
+	return f(&held{vm: vm, node: n.cfg.Name, entries: entries, said: promises(entries), log: log,
+		xl: n.xl.Held(lock.File(), n.cfg.Holder)})
+}
+
+func (n *Node) open(vm jobs.VMRef) (*journal.Journal, []journal.Entry, error) {
+	path, err := journal.Path(n.journals(), vm.UUID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("vm %s on %s: %w", vm.Name, n.cfg.Name, err)
+	}
+	log, err := journal.Open(path)
+	if err != nil {
+		return nil, nil, jobs.Failed(jobs.CodeInternal, "journal of vm %s on %s: %w", vm.Name, n.cfg.Name, err)
+	}
+	entries, err := log.Entries()
+	if err != nil {
+		return nil, nil, jobs.Failed(jobs.CodeInternal, "journal of vm %s on %s: %w", vm.Name, n.cfg.Name, err)
+	}
+	return log, entries, nil
+}
+
+func promises(entries []journal.Entry) jobs.Journal {
+	j := make(jobs.Journal, 0, len(entries))
+	for _, e := range entries {
+		j = append(j, jobs.Promise{Fact: jobs.Fact(e.Fact), Epoch: e.Epoch, Attempt: e.Attempt})
+	}
+	return j
+}
+
+// say journals a fact once; it is on disk when say returns.
+func (h *held) say(job jobs.Job, f jobs.Fact, data any) error {
+	if h.said.Has(f, job.Epoch) {
+		return nil
+	}
+	e := journal.Entry{Attempt: job.Attempt, Epoch: job.Epoch, Fact: string(f)}
+	if data != nil {
+		raw, err := json.Marshal(data)
+		if err != nil {
+			return fmt.Errorf("journal %s of vm %s: %w", f, h.vm.Name, err)
+		}
+		e.Data = raw
+	}
+	e, err := h.log.Append(e)
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeStorage, "journal %s of vm %s on %s: %w", f, h.vm.Name, h.node, err)
+	}
+	h.entries = append(h.entries, e)
+	h.said = append(h.said, jobs.Promise{Fact: f, Epoch: e.Epoch, Attempt: e.Attempt})
+	return nil
+}
+
+// told reads what went with a fact; false: it was never said.
+func (h *held) told(f jobs.Fact, epoch uint64, data any) (bool, error) {
+	for _, e := range h.entries {
+		if e.Fact == string(f) && e.Epoch == epoch {
+			if data == nil || len(e.Data) == 0 {
+				return true, nil
+			}
+			if err := json.Unmarshal(e.Data, data); err != nil {
+				return true, fmt.Errorf("journal %s of vm %s on %s: %w", f, h.vm.Name, h.node, err)
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// evidence is the host's word and what it sees; both ends answer with it.
+func (n *Node) evidence(ctx context.Context, vm jobs.VMRef) (jobs.Evidence, error) {
+	e := jobs.Evidence{Node: n.cfg.Name, At: n.now(), Booted: n.booted}
+	_, entries, err := n.open(vm)
+	if err != nil {
+		return e, err
+	}
+	e.Journal = promises(entries)
+	copies, err := n.copies(ctx, vm)
+	if err != nil {
+		return e, err
+	}
+	for _, d := range copies {
+		e.Domains = append(e.Domains, jobs.Seen{DomID: d.ID, Name: d.Name, State: stateOf(d)})
+	}
+	return e, nil
+}

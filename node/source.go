@@ -1,0 +1,270 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"xmig/blocksync"
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/xen"
+)
+
+// source is this host as the end that gives a VM away. One serves all jobs.
+type source struct {
+	n    *Node
+	mu   sync.Mutex
+	open map[string]*departure // by job
+}
+
+// departure is one job's lane and devices at the source.
+type departure struct {
+	lane    *bus.LaneEnd
+	devices map[string]*blocksync.Device
+	limit   *rate.Limiter
+	cancel  context.CancelFunc // ends what watches the lane
+}
+
+func (d *departure) close() {
+	if d == nil {
+		return
+	}
+	d.cancel()
+	d.lane.Close()
+	for _, dev := range d.devices {
+		dev.Close()
+	}
+}
+
+func (s *source) departure(job jobs.Job) (*departure, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.open[job.ID]
+	if d == nil {
+		return nil, jobs.RetryLater(jobs.CodeLane, "vm %s: no lane to %s is open", job.VM.Name, job.Destination)
+	}
+	return d, nil
+}
+
+func (s *source) close(job string) {
+	s.mu.Lock()
+	d := s.open[job]
+	delete(s.open, job)
+	s.mu.Unlock()
+	d.close()
+}
+
+// Begin journals BEGIN for an epoch that is this attempt's alone (R1).
+func (s *source) Begin(ctx context.Context, job jobs.Job) error {
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if h.said.Has(jobs.BEGIN, job.Epoch) {
+			return nil
+		}
+		if top := h.said.Highest(); top >= job.Epoch && job.Kind == jobs.KindMigrate {
+			return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, s.n.cfg.Name, job.Epoch, top)
+		}
+		return h.say(job, jobs.BEGIN, nil)
+	})
+}
+
+// Connect enters the destination's lane and opens the disks to read.
+func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error {
+	s.close(job.ID)
+	lane, err := bus.DialLane(ctx, t, s.n.log)
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeLane, "lane to %s: %w", job.Destination, err)
+	}
+	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, cancel: func() {}}
+	if job.Spec.BWLimit > 0 {
+		d.limit = rate.NewLimiter(rate.Limit(job.Spec.BWLimit), max(blocksync.MaxPayload, int(job.Spec.BWLimit/4)))
+	}
+	for _, disk := range job.Plan.Disks {
+		if disk.ReadOnly {
+			continue
+		}
+		path, err := s.n.devicePath(ctx, job, disk)
+		if err == nil {
+			d.devices[disk.Name], err = blocksync.OpenSource(path)
+		}
+		if err != nil {
+			d.close()
+			return jobs.RetryLater(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, s.n.cfg.Name, err)
+		}
+	}
+	s.n.callOver(job.ID, lane)
+	s.mu.Lock()
+	s.open[job.ID] = d
+	s.mu.Unlock()
+	return s.sendBootFiles(ctx, job, d)
+}
+
+// sendBootFiles sends what the destination said it lacks for the next boot.
+func (s *source) sendBootFiles(ctx context.Context, job jobs.Job, d *departure) error {
+	for i, f := range job.Plan.Guest.BootFiles {
+		if !f.Send {
+			continue
+		}
+		in, err := os.Open(f.Path)
+		if err != nil {
+			return jobs.Failed(jobs.CodeStorage, "%s of vm %s on %s: %w", f.Key, job.VM.Name, s.n.cfg.Name, err)
+		}
+		_, err = blocksync.SendStream(ctx, d.lane.Channel(fileChannel(i)), in, blocksync.Settings{Limit: d.limit})
+		in.Close()
+		if err != nil {
+			return jobs.RetryLater(jobs.CodeLane, "%s of vm %s: %w", f.Path, job.VM.Name, err)
+		}
+	}
+	return nil
+}
+
+// fileChannel names the lane's channel of the i-th boot file.
+func fileChannel(i int) string { return fmt.Sprintf("file%d", i) }
+
+// memoryChannel is the lane's channel of the memory image.
+const memoryChannel = "memory"
+
+// Pass makes one pass over all writable disks at once.
+func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.PassKind) (jobs.PassReport, error) {
+	d, err := s.departure(job)
+	if err != nil {
+		return jobs.PassReport{}, err
+	}
+	begin := s.n.now()
+	rep := jobs.PassReport{Number: n, Kind: kind}
+	watch := s.n.watch(job, n, kind)
+	g, gctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	for _, disk := range job.Plan.Disks {
+		dev := d.devices[disk.Name]
+		if dev == nil {
+			continue
+		}
+		g.Go(func() error {
+			settings := s.n.syncSettings(job, watch.disk(disk.Name))
+			settings.Limit = d.limit
+			res, err := blocksync.Send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
+			if err != nil {
+				return diskError(err, disk.Name, job, s.n.cfg.Name)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			rep.Disks = append(rep.Disks, diskReport(disk.Name, res))
+			return nil
+		})
+	}
+	err = g.Wait()
+	watch.end()
+	rep.Elapsed = s.n.now().Sub(begin)
+	if err != nil {
+		s.close(job.ID) // whatever broke, the next try opens a lane of its own
+		return rep, err
+	}
+	return rep.InOrder(job), nil
+}
+
+// Stop ends the guest's writing. In suspend mode xl's memory image flows
+// straight into the lane; a pipe that breaks makes xl resume the guest.
+func (s *source) Stop(ctx context.Context, job jobs.Job) (jobs.Stopped, error) {
+	if job.Plan.Guest.State == jobs.VMHalted {
+		return jobs.Stopped{}, s.n.mustBeHalted(ctx, job.VM)
+	}
+	var out jobs.Stopped
+	err := s.n.hold(ctx, job.VM, func(h *held) error {
+		if h.said.Has(jobs.BACK, job.Epoch) || h.said.Has(jobs.COMMITTING, job.Epoch) {
+			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, s.n.cfg.Name, job.Epoch)
+		}
+		dom, err := s.n.domain(ctx, job.VM)
+		if err != nil {
+			return err
+		}
+		if err := h.say(job, factStopping, nil); err != nil {
+			return err
+		}
+		out.At, out.Ran = s.n.now(), true
+		if job.Plan.Mode == jobs.Cold {
+			return s.shutdown(ctx, h, dom)
+		}
+		out.Memory, err = s.save(ctx, h, job, dom)
+		return err
+	})
+	return out, err
+}
+
+func (s *source) shutdown(ctx context.Context, h *held, dom xen.Domain) error {
+	ctx, cancel := context.WithTimeout(ctx, s.n.cfg.ShutdownWait)
+	defer cancel()
+	if err := h.xl.Shutdown(ctx, dom.ID, xen.Wait); err != nil {
+		return jobs.RetryLater(jobs.CodeToolstack, "shut down vm %s on %s within %s: %w", h.vm.Name, h.node, s.n.cfg.ShutdownWait, err)
+	}
+	return nil
+}
+
+// save runs `xl save -p` into a pipe and the pipe into the lane.
+func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain) (*jobs.Memory, error) {
+	d, err := s.departure(job)
+	if err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe for xl save: %w", err)
+	}
+	begin := s.n.now()
+	watch := s.n.watch(job, 0, "")
+	saved := make(chan error, 1)
+	go func() { // ends when xl does: the pipe's end makes it
+		err := h.xl.Save(ctx, dom.ID, w)
+		w.Close()
+		saved <- err
+	}()
+	settings := s.n.syncSettings(job, watch.memory(job.Plan.Guest.Memory))
+	settings.Limit = d.limit
+	res, sendErr := blocksync.SendStream(ctx, d.lane.Channel(memoryChannel), r, settings)
+	r.Close() // after an error: xl's next write fails, and it resumes the guest
+	saveErr := <-saved
+	watch.end()
+	if saveErr != nil || sendErr != nil {
+		s.close(job.ID)
+	}
+	switch {
+	case sendErr != nil:
+		return nil, jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w (xl save: %v)", job.VM.Name, job.Destination, sendErr, saveErr)
+	case saveErr != nil:
+		return nil, jobs.RetryLater(jobs.CodeToolstack, "save vm %s on %s: %w", job.VM.Name, s.n.cfg.Name, saveErr)
+	}
+	return &jobs.Memory{Bytes: res.Bytes, Wire: res.Wire, Digest: res.Digest, Elapsed: s.n.now().Sub(begin)}, nil
+}
+
+// Seal takes the autostart link away, so that a reboot of this host starts no
+// second copy, and journals SEALED.
+func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
+	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if err := s.n.disarm(h, job); err != nil {
+			return err
+		}
+		return h.say(job, jobs.SEALED, seal)
+	})
+}
+
+// syncSettings are the node's choices for one disk's pass.
+func (n *Node) syncSettings(job jobs.Job, progress func(blocksync.Progress)) blocksync.Settings {
+	s := blocksync.Settings{Readers: n.cfg.Readers, Progress: progress, Compress: n.compress}
+	switch job.Spec.Verify {
+	case jobs.VerifyFull:
+		s.Verify = blocksync.VerifyFull
+	case jobs.VerifyNone:
+		s.Verify = blocksync.VerifyNone
+	}
+	return s
+}
+
+func diskReport(name string, r blocksync.Result) jobs.DiskReport {
+	return jobs.DiskReport{Name: name, Size: r.Size, Same: r.Chunks - r.Differed, Differing: r.Differed,
+		Zero: r.Zero, Sent: r.Sent, Wire: r.Wire, Written: r.Written, Elapsed: r.Elapsed.Round(time.Microsecond), Root: r.Root}
+}

@@ -1,0 +1,5 @@
+FROM scratch
+COPY bin/nats-server /nats-server
+COPY bin/xmig /xmig
+COPY test/compose/nats.conf /nats.conf
+ENTRYPOINT ["/nats-server"]

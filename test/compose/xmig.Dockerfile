@@ -1,0 +1,3 @@
+FROM scratch
+COPY bin/xmig /xmig
+ENTRYPOINT ["/xmig"]
