@@ -25,7 +25,7 @@ func (n *Node) present(ctx context.Context) error {
 		return err
 	}
 	n.refresh(ctx, home)
-	p, err := n.announce(ctx)
+	p, err := n.bus.Announce(ctx, bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot})
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
@@ -38,19 +38,6 @@ func (n *Node) present(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
-}
-
-// announce takes the node's name. Its holder is known to be dead where it had
-// the same state directory, whose lock this worker has.
-func (n *Node) announce(ctx context.Context) (*bus.Presence, error) {
-	a := bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot}
-	p, err := n.bus.Announce(ctx, a)
-	var taken *bus.NameTakenError
-	if errors.As(err, &taken) && taken.Other.Home == n.snapshot().Home {
-		a.Predecessor = bus.IsDead
-		return n.bus.Announce(ctx, a)
-	}
-	return p, err
 }
 
 // home is the random id of this state directory.

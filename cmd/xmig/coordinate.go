@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/rs/zerolog"
 
 	"xmig/bus"
 	"xmig/jobs"
+	"xmig/jobs/coordinator"
 	"xmig/node"
 )
 
@@ -26,10 +30,7 @@ type decider interface {
 
 // coordinate answers the coordinator's verbs on b and has it act until ctx ends.
 func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log zerolog.Logger) error {
-	c, err := newDecider(b, set, log)
-	if err != nil {
-		return err
-	}
+	c := newDecider(b, set, log)
 	s, err := b.CoordinatorService(bus.ServiceConfig{Name: "xmig-coordinator", Version: serviceVersion,
 		Meta: map[string]string{"server": set.Node}, Log: log})
 	if err != nil {
@@ -48,7 +49,79 @@ func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log ze
 	if err != nil {
 		return err
 	}
-	return c.Run(ctx)
+	return actAlone(ctx, b, c, set)
+}
+
+// actAlone has c decide while this server holds the coordinator's lease, so
+// that of several servers one acts and the others answer.
+func actAlone(ctx context.Context, b *bus.Bus, c decider, set coordinatorSettings) error {
+	me := bus.Holder{Node: set.Node, Instance: ulid.Make().String()}
+	for {
+		held, lease, err := b.Leases().Hold(ctx, coordinatorLease, me, bus.MayLive)
+		if err == nil {
+			err = c.Run(held)
+			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+			lease.Release(release)
+			cancel()
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil && !errors.Is(err, jobs.ErrConflict) && !errors.Is(err, jobs.ErrAway) && !errors.Is(err, bus.ErrLeaseLost) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+const (
+	coordinatorLease = "coordinator"
+	// askAgain is how often a server asks whether the acting one is gone.
+	askAgain = time.Second
+	// releaseTime is for one write; a lease that is not given back runs out.
+	releaseTime = 2 * time.Second
+)
+
+func newDecider(b *bus.Bus, set coordinatorSettings, log zerolog.Logger) *coordinator.Coordinator {
+	limits := coordinator.DefaultLimits()
+	if set.MaxOut > 0 {
+		limits.Out = set.MaxOut
+	}
+	if set.MaxIn > 0 {
+		limits.In = set.MaxIn
+	}
+	return &coordinator.Coordinator{
+		Records: b.Records(), Claims: b.Owners(), Hosts: hostsOnBus{b}, Nodes: nodesOnBus{b}, Events: b,
+		Name: set.Node, Limits: limits, Clock: time.Now, Log: log,
+		NewID: func() string { return ulid.Make().String() },
+		IDTime: func(id string) (time.Time, error) {
+			parsed, err := ulid.Parse(id)
+			return parsed.Timestamp(), err
+		},
+	}
+}
+
+// hostsOnBus and nodesOnBus are what the coordinator asks for, over the bus.
+type hostsOnBus struct{ *bus.Bus }
+
+func (h hostsOnBus) WatchHosts(ctx context.Context, tell func(string, *jobs.Host)) error {
+	return h.Bus.WatchHosts(ctx, func(ch bus.HostChange) {
+		if ch.Gone {
+			tell(ch.Node, nil)
+			return
+		}
+		tell(ch.Node, &ch.Host)
+	})
+}
+
+type nodesOnBus struct{ *bus.Bus }
+
+func (n nodesOnBus) Examine(ctx context.Context, job jobs.Job) ([]jobs.Blocker, error) {
+	r, err := bus.Call[node.CheckRequest, node.CheckReply](ctx, n.Node(job.Source), verbCheckMove, node.CheckRequest{Job: job})
+	return r.Blockers, err
 }
 
 // serviceVersion is that of the verbs; nats micro wants a semantic one.
