@@ -78,10 +78,10 @@ func newEnd(spec LaneSpec, n names, role laneRole, log zerolog.Logger) *LaneEnd 
 		give, take = take, give
 	}
 	for _, name := range spec.Channels {
-		c := &channel{end: e, name: name, subject: n.lane(spec.Job, name, out),
+		c := &channel{end: e, name: name, subject: n.lane(spec, name, out),
 			sendWindow: uint64(give), recvWindow: uint64(take),
 			granted: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
-		e.channels[name], e.bySubj[n.lane(spec.Job, name, in)] = c, c
+		e.channels[name], e.bySubj[n.lane(spec, name, in)] = c, c
 	}
 	return e
 }
@@ -104,7 +104,7 @@ func (e *LaneEnd) run(ctx context.Context, js jetstream.JetStream) error {
 	fail := func(err error) error {
 		return jobs.RetryLater(jobs.CodeLane, "%w: job %s: %w", blocksync.ErrLaneLost, e.spec.Job, err)
 	}
-	sub, err := e.nc.Subscribe(e.names.lane(e.spec.Job, string(e.role.other()), laneCredit), e.onBeat)
+	sub, err := e.nc.Subscribe(e.names.lane(e.spec, string(e.role.other()), laneCredit), e.onBeat)
 	if err != nil {
 		return fail(err)
 	}
@@ -201,7 +201,7 @@ func (e *LaneEnd) beat(bye string) {
 	}
 	data, err := Encode(b)
 	if err == nil {
-		err = e.nc.Publish(e.names.lane(e.spec.Job, string(e.role), laneCredit), data)
+		err = e.nc.Publish(e.names.lane(e.spec, string(e.role), laneCredit), data)
 	}
 	if err != nil {
 		e.fail(fmt.Errorf("keepalive: %w", err))

@@ -292,13 +292,13 @@ func TestLaneCredential(t *testing.T) {
 	nc, err := kb.connect(ctx, func(err error) { violations <- err }, &wires{})
 	must(t, err)
 	defer nc.Close()
-	for _, subject := range []string{s.names.lane(job, "xvda", laneChunk), s.names.lane(job, "source", laneCredit), "$JS.API.STREAM.DELETE.LANE_" + job, "$JS.API.CONSUMER.MSG.NEXT.LANE_" + job + ".source"} {
+	for _, subject := range []string{s.names.lane(a.spec, "xvda", laneChunk), s.names.lane(a.spec, "source", laneCredit), "$JS.API.STREAM.DELETE.LANE_" + job, "$JS.API.CONSUMER.MSG.NEXT.LANE_" + job + ".source"} {
 		must(t, nc.Publish(subject, nil))
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{s.names.lane(job, "*", laneChunk), s.names.lane(job, "destination", laneCredit), "_INBOX_x.>"} {
+	for _, subject := range []string{s.names.lane(a.spec, "*", laneChunk), s.names.lane(a.spec, "destination", laneCredit), "_INBOX_x.>"} {
 		_, err := nc.SubscribeSync(subject)
 		must(t, err)
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {

@@ -186,6 +186,10 @@ type LaneSpec struct {
 	Channels []string // disks by their vdev, and "memory"
 	Window   int64    // bytes under way to the destination, all channels together; 0: DefaultWindow
 	Timeout  time.Duration
+
+	// opening is a token of the subjects that no other opening of the job's
+	// lane has: what an earlier one left under way reaches nobody.
+	opening string
 }
 
 func (s *LaneSpec) fill(timeout time.Duration) error {
@@ -236,6 +240,7 @@ func (s *LaneServer) Open(ctx context.Context, spec LaneSpec) (*LaneEnd, jobs.Ti
 	if older != nil {
 		older.Close()
 	}
+	spec.opening = rand.Text()[:10]
 	user := fmt.Sprintf("%s.%d.%s", spec.Job, spec.Epoch, rand.Text())
 	plain, hash := secret()
 	end, err := s.open(ctx, spec, user)
@@ -243,7 +248,7 @@ func (s *LaneServer) Open(ctx context.Context, spec LaneSpec) (*LaneEnd, jobs.Ti
 		return nil, nil, err
 	}
 	t, err := Encode(ticket{
-		Job: spec.Job, Epoch: spec.Epoch, Node: s.cfg.Node, Prefix: s.names.prefix, Address: s.Address(),
+		Job: spec.Job, Epoch: spec.Epoch, Opening: spec.opening, Node: s.cfg.Node, Prefix: s.names.prefix, Address: s.Address(),
 		Certificate: s.cert, User: user, Secret: plain,
 		Channels: spec.Channels, Window: spec.Window, Timeout: spec.Timeout,
 	})
@@ -251,7 +256,7 @@ func (s *LaneServer) Open(ctx context.Context, spec LaneSpec) (*LaneEnd, jobs.Ti
 		end.Close()
 		return nil, nil, err
 	}
-	s.auth.admit(user, hash, s.sourceRights(spec.Job, user))
+	s.auth.admit(user, hash, s.sourceRights(spec, user))
 	s.mu.Lock()
 	s.lanes[spec.Job] = end
 	s.mu.Unlock()
@@ -289,7 +294,7 @@ func (s *LaneServer) open(ctx context.Context, spec LaneSpec, user string) (*Lan
 func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec) error {
 	st, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:      laneStream(spec.Job),
-		Subjects:  []string{n.lane(spec.Job, "*", laneChunk), n.lane(spec.Job, "*", laneDigest)},
+		Subjects:  []string{n.lane(spec, "*", laneChunk), n.lane(spec, "*", laneDigest)},
 		Storage:   jetstream.MemoryStorage,
 		Retention: jetstream.LimitsPolicy,
 		Discard:   jetstream.DiscardOld, // credit sees to it that only taken frames go
@@ -302,7 +307,7 @@ func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpe
 	for end, what := range map[laneRole]string{destination: laneChunk, source: laneDigest} {
 		if _, err := st.CreateConsumer(ctx, jetstream.ConsumerConfig{
 			Durable:       string(end),
-			FilterSubject: n.lane(spec.Job, "*", what),
+			FilterSubject: n.lane(spec, "*", what),
 			AckPolicy:     jetstream.AckNonePolicy,
 			MemoryStorage: true,
 		}); err != nil {
@@ -333,19 +338,19 @@ func (s *LaneServer) forget(end *LaneEnd, js jetstream.JetStream, user string) {
 }
 
 // sourceRights are what the source of one lane may do, and no more.
-func (s *LaneServer) sourceRights(job, user string) *server.Permissions {
-	n, stream := s.names, laneStream(job)
+func (s *LaneServer) sourceRights(spec LaneSpec, user string) *server.Permissions {
+	n, stream := s.names, laneStream(spec.Job)
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
-			n.lane(job, "*", laneChunk),
-			n.lane(job, string(source), laneCredit),
+			n.lane(spec, "*", laneChunk),
+			n.lane(spec, string(source), laneCredit),
 			"$JS.API.CONSUMER.INFO." + stream + "." + string(source),
 			"$JS.API.CONSUMER.MSG.NEXT." + stream + "." + string(source),
 			n.nodeVerb(s.cfg.Node, "*"), // calls while the control bus is away
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
 			laneInbox(user) + ".>",
-			n.lane(job, string(destination), laneCredit),
+			n.lane(spec, string(destination), laneCredit),
 		}},
 	}
 }

@@ -75,8 +75,8 @@ func (n names) nodeVerb(node, verb string) string {
 func (n names) coordinatorVerb(verb string) string { return n.subject(tokenCoordinator, verb) }
 func (n names) progress(job string) string         { return n.subject(tokenProgress, job) }
 
-func (n names) lane(job, channel, what string) string {
-	return n.subject(tokenLane, job, channel, what)
+func (n names) lane(s LaneSpec, channel, what string) string {
+	return n.subject(tokenLane, s.Job, s.opening, channel, what)
 }
 
 func consumerOf(node string) string    { return "node-" + node }

@@ -26,6 +26,7 @@ const laneHost = "xmig-lane"
 type ticket struct {
 	Job         string        `json:"job"`
 	Epoch       uint64        `json:"epoch"`
+	Opening     string        `json:"opening"`
 	Node        string        `json:"node"` // the destination
 	Prefix      string        `json:"prefix"`
 	Address     string        `json:"address"` // host:port
@@ -47,7 +48,7 @@ func readTicket(t jobs.Ticket) (ticket, error) {
 
 // spec is the lane as the ticket describes it.
 func (t ticket) spec() LaneSpec {
-	return LaneSpec{Job: t.Job, Epoch: t.Epoch, Channels: t.Channels, Window: t.Window, Timeout: t.Timeout}
+	return LaneSpec{Job: t.Job, Epoch: t.Epoch, opening: t.Opening, Channels: t.Channels, Window: t.Window, Timeout: t.Timeout}
 }
 
 // tls trusts exactly the ticket's certificate. Its validity is not compared
