@@ -1,0 +1,2 @@
+// Package xen drives Xen's toolstack `xl` and reads its formats.
+package xen

@@ -1,0 +1,108 @@
+package xen
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// DomainConfig is what xl knows of a domain that lives, hotplugged devices
+// included.
+type DomainConfig struct {
+	Type  string // pv, pvh or hvm
+	Disks []DomainDisk
+	NICs  []DomainNIC
+	PCI   int // devices of the host that are passed through
+}
+
+// DomainDisk is a disk of a living domain.
+type DomainDisk struct {
+	Vdev     string // xvda
+	Path     string // empty: a drive without a medium
+	Format   string // raw, qcow2, ..., empty where xl does not say
+	ReadOnly bool
+}
+
+// DomainNIC is a network card of a living domain.
+type DomainNIC struct {
+	MAC    string
+	Bridge string
+}
+
+// storedConfig is the part of libxl's JSON that is read here. Members that have
+// their default value are left out by libxl: no readwrite is read-only.
+type storedConfig struct {
+	CInfo struct {
+		Type string `json:"type"`
+		Name string `json:"name"`
+		UUID string `json:"uuid"`
+	} `json:"c_info"`
+	BInfo map[string]json.RawMessage `json:"b_info"`
+	Disks []struct {
+		Path      string `json:"pdev_path"`
+		Vdev      string `json:"vdev"`
+		Format    string `json:"format"`
+		ReadWrite int    `json:"readwrite"`
+	} `json:"disks"`
+	NICs []struct {
+		MAC    string `json:"mac"`
+		Bridge string `json:"bridge"`
+	} `json:"nics"`
+	PCIDevs []json.RawMessage `json:"pcidevs"`
+}
+
+// Config asks for what a domain consists of now.
+func (x XL) Config(ctx context.Context, id int) (DomainConfig, error) {
+	out, _, err := x.ask(ctx, x.xl("list", "-l", strconv.Itoa(id)))
+	if err != nil {
+		return DomainConfig{}, err
+	}
+	return parseDomainConfig([]byte(out), id)
+}
+
+func parseDomainConfig(text []byte, id int) (DomainConfig, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("(")) {
+		return DomainConfig{}, errors.New(`xl list -l: answers in SXP; take output_format="sxp" out of xl.conf`)
+	}
+	var all []struct {
+		DomID  int          `json:"domid"`
+		Config storedConfig `json:"config"`
+	}
+	if err := json.Unmarshal(text, &all); err != nil {
+		return DomainConfig{}, fmt.Errorf("xl list -l: %w", err)
+	}
+	for _, d := range all {
+		if d.DomID == id {
+			return d.Config.domain(), nil
+		}
+	}
+	return DomainConfig{}, fmt.Errorf("xl list -l: domain %d: %w", id, ErrNoDomain)
+}
+
+func (s storedConfig) domain() DomainConfig {
+	c := DomainConfig{Type: s.CInfo.Type, PCI: len(s.PCIDevs)}
+	for _, kind := range []string{"pv", "pvh", "hvm"} {
+		if _, ok := s.BInfo["type."+kind]; ok && c.Type == "" {
+			c.Type = kind
+		}
+	}
+	for _, d := range s.Disks {
+		c.Disks = append(c.Disks, DomainDisk{Vdev: d.Vdev, Path: d.Path, Format: d.Format, ReadOnly: d.ReadWrite == 0})
+	}
+	for _, n := range s.NICs {
+		c.NICs = append(c.NICs, DomainNIC{MAC: n.MAC, Bridge: n.Bridge})
+	}
+	return c
+}
+
+// storedIdentity reads the config in the head of an image.
+func storedIdentity(config []byte) (identity, error) {
+	var s storedConfig
+	if err := json.Unmarshal(config, &s); err != nil {
+		return identity{}, fmt.Errorf("its config: %w", err)
+	}
+	return identity{name: s.CInfo.Name, uuid: s.CInfo.UUID}, nil
+}
