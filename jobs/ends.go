@@ -10,7 +10,7 @@ import (
 type Guest struct {
 	VM
 	DomID         int        `json:"domid"`
-	XenAtLeast    string     `json:"xen"` // version of the source's Xen
+	Xen           string     `json:"xen"` // version of the source's Xen
 	HWCaps        string     `json:"hw_caps,omitempty"`
 	ConfigText    []byte     `json:"config_text,omitempty"`    // its config file, byte for byte
 	AutostartLink string     `json:"autostart_link,omitempty"` // path of the link; empty: none
