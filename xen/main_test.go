@@ -1,0 +1,26 @@
+package xen_test
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"xmig/xen"
+	"xmig/xen/xlsim"
+)
+
+// The test binary is the simulated toolstack and the holder as well: called
+// with that word first, it is the program. So xl, holders and guests are real
+// processes here.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "xlsim":
+			os.Exit(xlsim.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
+		case "hold":
+			os.Exit(xen.RunHolder(os.Args[2:]))
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
