@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,15 +81,22 @@ func (c *Config) String(key string) (string, bool) {
 }
 
 // Int is the value of a key that reads as a number the way C does: 0x begins
-// hexadecimal and 0 octal digits. Quotes do not matter.
+// hexadecimal and 0 octal digits. Quotes do not matter; += makes no numbers.
 func (c *Config) Int(key string) (int64, bool) {
 	s, ok := c.String(key)
-	if !ok || strings.Contains(s, "_") {
+	if pieces := c.pieces(key); !ok || pieces[len(pieces)-1].add {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(strings.TrimLeft(s, " \t"), 0, 64)
+	s = strings.TrimLeft(s, " \t\n\v\f\r")
+	if !cNumber.MatchString(s) {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 0, 64)
 	return n, err == nil
 }
+
+// cNumber leaves out what Go takes for a number and C does not: 0b1, 0o7, 1_000.
+var cNumber = regexp.MustCompile(`^[-+]?(0[xX][0-9a-fA-F]+|[0-9]+)$`)
 
 // List is the strings of a list, inner lists flattened; a bare string counts
 // as a list of one.
@@ -203,19 +211,21 @@ func (c *Config) edit(key string, src []byte) error {
 	return nil
 }
 
-// literal writes text so that xl reads it back: control characters as \xHH,
-// all other bytes as they are.
+// literal writes text so that xl reads it back. Only a line end needs to be
+// escaped; xl takes all other bytes as they are, and knows no \xHH.
 func literal(text string, quote byte) (string, error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return "", errors.New("a value cannot hold a NUL byte")
 	}
 	b := []byte{quote}
 	for i := range len(text) {
-		switch ch := text[i]; {
-		case ch == quote, ch == '\\':
+		switch ch := text[i]; ch {
+		case quote, '\\':
 			b = append(b, '\\', ch)
-		case ch < ' ' && ch != '\t', ch == 0x7f:
-			b = fmt.Appendf(b, `\x%02x`, ch)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r') // a CR on its own is an editor's trap
 		default:
 			b = append(b, ch)
 		}

@@ -59,13 +59,27 @@ func parseSettings(src []byte) ([]setting, error) {
 		case ch == '\n' || ch == ';':
 			p.at++
 		default:
+			begin := parser{src: src, at: p.at}
 			s, err := p.setting()
 			if err != nil {
 				return nil, err
 			}
+			if was := last(settings, s.key); s.add && was != nil && was.value.isList != s.value.isList {
+				return nil, begin.fail("key "+s.key+": += joins a list and a string", "make both of one kind")
+			}
 			settings = append(settings, s)
 		}
 	}
+}
+
+// last is the last setting of a key, nil for none.
+func last(settings []setting, key string) *setting {
+	for i := range slices.Backward(settings) {
+		if settings[i].key == key {
+			return &settings[i]
+		}
+	}
+	return nil
 }
 
 // peek is the next byte, 0 at the end.
@@ -81,7 +95,7 @@ func (p *parser) peek() byte {
 func (p *parser) blanks() {
 	for p.at < len(p.src) {
 		switch ch := p.src[p.at]; {
-		case ch == ' ' || ch == '\t' || ch == '\f':
+		case ch == ' ' || ch == '\t':
 			p.at++
 		case ch == '\r' && (p.at+1 == len(p.src) || p.src[p.at+1] == '\n'):
 			p.at++
@@ -245,6 +259,8 @@ func (p *parser) quoted(quote byte) (atom, error) {
 			return atom{text: string(text), quote: quote, from: from, to: p.at}, nil
 		case '\n':
 			return atom{}, begin.fail("a string that begins here has no end in its line", "a string cannot hold a line end; write \\n")
+		case 0:
+			return atom{}, p.fail("a NUL byte in a string", "")
 		case '\\':
 			b, err := p.escape()
 			if err != nil {
@@ -262,8 +278,8 @@ func (p *parser) quoted(quote byte) (atom, error) {
 // simpleEscapes are the escapes of one letter.
 var simpleEscapes = map[byte]byte{'"': '"', '\'': '\'', '\\': '\\', 'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v'}
 
-// escape reads one escape sequence. Digits after a backslash are refused: xl
-// reads them as something else than what is written.
+// escape reads one escape sequence. Numbers are refused: xl makes an error of
+// \xHH, and of \101 something else than what is written.
 func (p *parser) escape() (byte, error) {
 	if p.at+1 == len(p.src) {
 		return 0, p.fail("a backslash at the end", "")
@@ -273,16 +289,9 @@ func (p *parser) escape() (byte, error) {
 		p.at += 2
 		return b, nil
 	}
-	if ch == 'x' && p.at+3 < len(p.src) {
-		hi, lo := hexDigit(p.src[p.at+2]), hexDigit(p.src[p.at+3])
-		if hi >= 0 && lo >= 0 {
-			p.at += 4
-			return byte(hi<<4 | lo), nil
-		}
-	}
-	hint := `want one of \" \' \\ \a \b \f \n \r \t \v \xHH`
-	if isDigit(ch) {
-		hint = `xl misreads digits after a backslash; write \xHH`
+	hint := `want one of \" \' \\ \a \b \f \n \r \t \v`
+	if isDigit(ch) || ch == 'x' {
+		hint = "xl reads no numbers after a backslash; write the byte itself"
 	}
 	return 0, p.fail(fmt.Sprintf("escape \\%s", printable(ch)), hint)
 }
@@ -339,15 +348,3 @@ func isLetter(ch byte) bool {
 }
 
 func isDigit(ch byte) bool { return ch >= '0' && ch <= '9' }
-
-func hexDigit(ch byte) int {
-	switch {
-	case isDigit(ch):
-		return int(ch - '0')
-	case ch >= 'a' && ch <= 'f':
-		return int(ch-'a') + 10
-	case ch >= 'A' && ch <= 'F':
-		return int(ch-'A') + 10
-	}
-	return -1
-}

@@ -20,7 +20,8 @@ type Disk struct {
 	Script        string // makes a device of the target, as block-iscsi does
 
 	spec     string
-	from, to int // the target in spec; equal where it has none
+	from, to int  // the target in spec; equal where it has none
+	keyed    bool // it stands behind target=
 }
 
 // diskParser walks over a spec once. Positionals are target, format, vdev and
@@ -70,7 +71,7 @@ func (p *diskParser) item() error {
 			end--
 		}
 		from := p.at + len("target=")
-		p.at = len(p.spec)
+		p.at, p.keyed = len(p.spec), true
 		return p.setTarget(from, end)
 	}
 	if m := diskPrefix.FindStringSubmatch(rest); m != nil {
@@ -269,29 +270,31 @@ func (p *diskParser) finish() error {
 }
 
 // WithTarget is the spec with another target, and all else as it was: keys
-// unknown here, order, spelling. A path that has a comma or a = in it can only
-// be written as target=, at the end.
+// unknown here, order, spelling. A path that cannot stand where the old one did,
+// as one with a comma or a = in it, goes to the end as target=.
 func (d Disk) WithTarget(path string) string {
-	if d.from < d.to {
+	if !d.keyed && d.from < d.to {
 		inPlace := d.spec[:d.from] + path + d.spec[d.to:]
 		if again, err := ParseDisk(inPlace); err == nil && again.Target == path && again.sameBut(d) {
 			return inPlace
 		}
 	}
-	spec := d.spec[:d.from] + d.spec[d.to:]
-	spec = strings.TrimSuffix(spec, "target=")
-	if spec != "" && !strings.HasSuffix(spec, ",") {
-		spec += ","
+	before, behind := d.spec[:d.from], d.spec[d.to:]
+	if !d.keyed {
+		before, behind = before+behind, ""
+		if before != "" && !strings.HasSuffix(before, ",") {
+			before += ","
+		}
+		before += "target="
 	}
-	spec += "target=" + path
-	if strings.HasSuffix(path, ",") {
-		spec += "," // xl takes one away
+	if behind == "" && strings.HasSuffix(path, ",") {
+		behind = "," // xl takes one away
 	}
-	return spec
+	return before + path + behind
 }
 
 // sameBut tells whether two disks differ in nothing but the target.
 func (d Disk) sameBut(o Disk) bool {
-	d.Target, d.spec, d.from, d.to = o.Target, o.spec, o.from, o.to
+	d.Target, d.spec, d.from, d.to, d.keyed = o.Target, o.spec, o.from, o.to, o.keyed
 	return d == o
 }
