@@ -73,10 +73,10 @@ type SourceSees struct {
 func MayCommit(s, d Journal, e uint64, sees SourceSees) error {
 	no := func(why string) error { return &RuleError{"R4", "COMMITTING", why, e} }
 	switch {
-	case s.Has(COMMITTING, e):
-		return nil // said already; saying it again changes nothing
 	case s.Has(BACK, e):
 		return &RuleError{"R3", "COMMITTING", "the source went back", e}
+	case s.Has(COMMITTING, e):
+		return nil // said already; saying it again changes nothing
 	case !s.Has(SEALED, e):
 		return no("the source has not sealed the copy")
 	case !d.Has(READY, e):
@@ -155,8 +155,8 @@ func MayGo(d Journal, e uint64, attempt, destination string, p Permission, copy 
 	return no("neither the key nor the source gives it the guest")
 }
 
-// MayAbort decides R9: may D journal ABORTED(e)? unrun is true when its copy
-// provably never ran: still paused with no command on it.
+// MayAbort decides R9: may D journal ABORTED(e)? After GO only while the copy
+// provably never ran: still paused, with no command on it.
 func MayAbort(d Journal, e uint64, copy CopySeen) error {
 	switch {
 	case d.Has(ABORTED, e), !d.Has(GO, e):
