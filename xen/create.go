@@ -34,7 +34,7 @@ func (x XL) Create(ctx context.Context, path string, as CreateState) (Domain, er
 	if as == Paused {
 		args = append(args, "-p")
 	}
-	if _, err := x.act(ctx, effect{args: append(args, "--", path)}); err != nil {
+	if err := x.act(ctx, effect{args: append(args, "--", path)}); err != nil {
 		return Domain{}, err
 	}
 	return x.made(ctx, who)
@@ -58,7 +58,7 @@ func (x XL) Restore(ctx context.Context, r *os.File) (Domain, error) {
 		in.Close()
 		fed <- err
 	}()
-	_, err = x.act(ctx, effect{args: []string{"restore", "-p", "/dev/stdin"}, stdin: out})
+	err = x.act(ctx, effect{args: []string{"restore", "-p", "/dev/stdin"}, stdin: out})
 	out.Close()
 	_ = r.SetReadDeadline(time.Now()) // refused only by files, and those never keep a reader waiting
 	feeding := <-fed
@@ -73,9 +73,9 @@ func (x XL) Restore(ctx context.Context, r *os.File) (Domain, error) {
 
 // made finds the domain that a command has made.
 func (x XL) made(ctx context.Context, who identity) (Domain, error) {
-	all, err := x.List(ctx)
+	all, err := x.List(context.WithoutCancel(ctx)) // it is made; who asked must know which it is
 	if err != nil {
-		return Domain{}, err
+		return Domain{}, fmt.Errorf("look for the new domain %q: %w", who.name, err)
 	}
 	for _, d := range all {
 		if who.is(d) {

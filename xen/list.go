@@ -55,8 +55,6 @@ func (x XL) List(ctx context.Context) ([]Domain, error) {
 	return parseList(out)
 }
 
-func (x XL) xl(args ...string) []string { return append(append([]string{}, x.Command...), args...) }
-
 // byID is one domain, or ErrNoDomain.
 func (x XL) byID(ctx context.Context, id int) (Domain, error) {
 	all, err := x.List(ctx)

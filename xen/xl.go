@@ -49,39 +49,29 @@ func Migrating(name string) bool {
 // domain is paused, not gone. A pipe that breaks makes xl fail and the guest run
 // on: to close the reader is the way to end a Save.
 func (x XL) Save(ctx context.Context, id int, w *os.File) error {
-	_, err := x.onDomain(ctx, id, effect{args: []string{"save", "-p", strconv.Itoa(id), "/dev/stdout"}, stdout: w})
-	return err
+	return x.onDomain(ctx, id, effect{args: []string{"save", "-p", strconv.Itoa(id), "/dev/stdout"}, stdout: w})
 }
 
-// Pause stops a domain's CPUs.
+// Pause stops a domain's CPUs. Pauses are counted: after two it takes two to
+// Unpause.
 func (x XL) Pause(ctx context.Context, id int) error {
-	said, err := x.onDomain(ctx, id, effect{args: []string{"pause", strconv.Itoa(id)}})
-	if err != nil {
-		return err
-	}
-	return x.complaint(ctx, id, said)
+	return x.onDomain(ctx, id, effect{args: []string{"pause", strconv.Itoa(id)}, mute: true})
 }
 
 // Unpause lets a paused domain run. ErrNotPaused: it was not, or it is
 // suspended, which is another thing (ResumeSuspended).
 func (x XL) Unpause(ctx context.Context, id int) error {
-	said, err := x.onDomain(ctx, id, effect{args: []string{"unpause", strconv.Itoa(id)}})
-	if err != nil {
-		return err
-	}
-	return x.complaint(ctx, id, said)
+	return x.onDomain(ctx, id, effect{args: []string{"unpause", strconv.Itoa(id)}, mute: true})
 }
 
 // Destroy ends a domain at once.
 func (x XL) Destroy(ctx context.Context, id int) error {
-	_, err := x.onDomain(ctx, id, effect{args: []string{"destroy", strconv.Itoa(id)}})
-	return err
+	return x.onDomain(ctx, id, effect{args: []string{"destroy", strconv.Itoa(id)}})
 }
 
 // Rename gives a domain another name.
 func (x XL) Rename(ctx context.Context, id int, name string) error {
-	_, err := x.onDomain(ctx, id, effect{args: []string{"rename", "--", strconv.Itoa(id), name}})
-	return err
+	return x.onDomain(ctx, id, effect{args: []string{"rename", "--", strconv.Itoa(id), name}})
 }
 
 // ShutdownMode says when Shutdown returns.
@@ -102,7 +92,7 @@ const waitEvery = 200 * time.Millisecond
 // drivers of Xen's. The waiting is ours and not `xl shutdown -w`: a guest that
 // never answers must not hold the lock when this process is gone.
 func (x XL) Shutdown(ctx context.Context, id int, mode ShutdownMode) error {
-	if _, err := x.onDomain(ctx, id, effect{args: []string{"shutdown", "-F", strconv.Itoa(id)}}); err != nil || mode == Ask {
+	if err := x.onDomain(ctx, id, effect{args: []string{"shutdown", "-F", strconv.Itoa(id)}}); err != nil || mode == Ask {
 		return err
 	}
 	tick := time.NewTicker(waitEvery)
@@ -138,33 +128,33 @@ func (x XL) ResumeSuspended(ctx context.Context, id int) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"save", "-c", strconv.Itoa(id), os.DevNull}
+	// Every way out of `save -c` resumes, its failures too.
+	e := effect{args: []string{"save", "-c", strconv.Itoa(id), os.DevNull}}
 	if info.Version.AtLeast(resumeSince) {
-		args = []string{"resume", strconv.Itoa(id)}
+		e = effect{args: []string{"resume", strconv.Itoa(id)}, mute: true}
 	}
-	// Every way out of `save -c` resumes, failures too: the state decides.
-	_, acted := x.onDomain(ctx, id, effect{args: args})
-	if d, err = x.byID(ctx, id); err != nil {
+	acted := x.onDomain(ctx, id, e)
+	if d, err = x.byID(context.WithoutCancel(ctx), id); err != nil {
 		return errors.Join(err, acted)
 	}
 	if d.State.Suspended() {
 		return errors.Join(fmt.Errorf("domain %d is still suspended", id), acted)
 	}
-	if d.State.Paused() { // a save was killed after it had paused the domain
+	if d.State.Paused() { // a save that had paused it was killed before its resume
 		return x.Unpause(ctx, id)
 	}
 	return nil
 }
 
 // onDomain runs an effect on one domain. xl takes any number for a domain, and
-// each command fails in words of its own where there is none: so look.
-func (x XL) onDomain(ctx context.Context, id int, e effect) (said string, err error) {
-	said, err = x.act(ctx, e)
+// where there is none each command fails in words of its own: so look.
+func (x XL) onDomain(ctx context.Context, id int, e effect) error {
+	err := x.act(ctx, e)
 	var failed *CommandError
 	if errors.As(err, &failed) && !errors.Is(err, ErrNoDomain) {
-		if _, gone := x.byID(ctx, id); errors.Is(gone, ErrNoDomain) {
-			err = fmt.Errorf("%w: %w", ErrNoDomain, err)
+		if _, gone := x.byID(context.WithoutCancel(ctx), id); errors.Is(gone, ErrNoDomain) {
+			return fmt.Errorf("domain %d: %w: %w", id, ErrNoDomain, failed)
 		}
 	}
-	return said, err
+	return err
 }
