@@ -2,52 +2,43 @@ package xen
 
 import (
 	"fmt"
-	"net"
 	"strings"
 )
 
-// VIF is one item of a config's vif list. It keeps the text it was read from.
+// VIF is one item of a config's vif list. It keeps the text it was read from,
+// so that WithBridge changes nothing but the bridge.
 type VIF struct {
-	Bridge string // "" where it names none: xl takes its own default then
-	MAC    string // "" where it names none: xl makes one up at each boot
+	Bridge string // "" where none is named: the default of the host counts then
 
 	spec     string
-	from, to int // the bridge's name in spec; from is -1 where it has none
+	from, to int // the bridge's name in spec; from is -1 where there is none
 }
 
 // ParseVIF reads a network card as xl does: KEY=VALUE separated by commas,
-// blanks before a key, the last one of a key counts. What is not known here is
-// left to xl.
+// blanks before a key, the last one of a key counts. Other keys are left to xl.
 func ParseVIF(spec string) (VIF, error) {
-	v := VIF{spec: spec, from: -1}
 	if strings.ContainsAny(spec, "\n\x00") {
 		return VIF{}, fmt.Errorf("vif %q: a line end or a NUL byte in it: a card is written in one line", spec)
 	}
+	v := VIF{spec: spec, from: -1}
 	at := 0
 	for item := range strings.SplitSeq(spec, ",") {
 		end := at + len(item)
-		key, value, _ := strings.Cut(strings.TrimLeft(item, " "), "=")
-		switch key {
-		case "bridge":
-			v.Bridge, v.from, v.to = value, end-len(value), end
-		case "mac":
-			if hw, err := net.ParseMAC(value); err != nil || len(hw) != 6 {
-				return VIF{}, fmt.Errorf("vif %q: mac %q: want six bytes, 00:16:3e:00:00:01 for example", spec, value)
-			}
-			v.MAC = value
+		if name, ok := strings.CutPrefix(strings.TrimLeft(item, " "), "bridge="); ok {
+			v.Bridge, v.from, v.to = name, end-len(name), end
 		}
 		at = end + 1
 	}
 	return v, nil
 }
 
-// WithBridge is the spec on another bridge, and all else as it was. The name
-// must have no comma.
+// WithBridge is the spec on another bridge, and all else as it was. No name of
+// a bridge has a comma.
 func (v VIF) WithBridge(name string) string {
-	switch {
-	case v.from >= 0:
+	if v.from >= 0 {
 		return v.spec[:v.from] + name + v.spec[v.to:]
-	case strings.Trim(v.spec, " ,") == "" || strings.HasSuffix(v.spec, ","):
+	}
+	if before := strings.TrimRight(v.spec, " "); before == "" || strings.HasSuffix(before, ",") {
 		return v.spec + "bridge=" + name
 	}
 	return v.spec + ",bridge=" + name
