@@ -25,15 +25,15 @@ func Predict(mode Mode, memory int64, disks []DiskMove, read, link int64) time.D
 	if link <= 0 {
 		link = assumedLink
 	}
-	var bytes int64
+	var bytes float64
 	for _, d := range disks {
 		if !d.ReadOnly {
-			bytes += d.Size
+			bytes += float64(max(d.Size, 0))
 		}
 	}
-	t := fixedBlackout + seconds(bytes, read)
+	t := fixedBlackout + travel(bytes, read)
 	if mode == Suspend {
-		t += seconds(memory, link)
+		t += travel(float64(memory), link)
 	}
 	return t
 }
@@ -45,7 +45,7 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 		return fixedBlackout
 	}
 	last := passes[len(passes)-1]
-	t := fixedBlackout + last.Elapsed
+	t := fixedBlackout + min(max(last.Elapsed, 0), never)
 	if mode != Suspend {
 		return t
 	}
@@ -57,11 +57,17 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 	if link <= 0 {
 		link = assumedLink
 	}
-	return t + seconds(memory, link)
+	return t + travel(float64(memory), link)
 }
 
-func seconds(bytes, rate int64) time.Duration {
-	return time.Duration(float64(bytes) / float64(rate) * float64(time.Second))
+// never is what no prediction exceeds in one of its parts; three of them still
+// fit a Duration. Sizes and rates are what other hosts say.
+const never = 90 * 365 * 24 * time.Hour
+
+// travel tells how long bytes take at rate bytes per second.
+func travel(bytes float64, rate int64) time.Duration {
+	t := max(bytes, 0) / float64(rate) * float64(time.Second)
+	return time.Duration(min(t, float64(never)))
 }
 
 // Verdict is what converge decides after a pass.
