@@ -66,7 +66,7 @@ func ClassOf(err error) Class {
 		return e.Class
 	}
 	var b *BlockedError
-	if errors.As(err, &b) {
+	if errors.As(err, &b) || errors.Is(err, ErrCancelled) {
 		return Final
 	}
 	return Retry
@@ -89,6 +89,8 @@ func CodeOf(err error) Code {
 		return CodeConflict
 	case errors.Is(err, ErrAway):
 		return CodeAway
+	case errors.Is(err, ErrCancelled):
+		return CodeCancelled
 	}
 	return CodeInternal
 }
