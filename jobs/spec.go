@@ -3,7 +3,9 @@ package jobs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -160,8 +162,11 @@ func (s Spec) Validate() error {
 			bad("host %q: a node name is 1 to 32 of a-z, 0-9 and -", n)
 		}
 	}
-	if s.From != "" && s.From == s.To && s.Kind == KindMigrate {
+	switch same := s.From != "" && s.From == s.To; {
+	case same && s.Kind == KindMigrate:
 		bad("source and destination are the same host, %s", s.To)
+	case same && s.SyncFrom == s.SyncTo && s.SyncTo != "":
+		bad("source and destination are the same device, %s:%s", s.To, s.SyncTo)
 	}
 	oneOf(&errs, "mode", s.Mode, Auto, Live, Suspend, Cold)
 	oneOf(&errs, "verify", s.Verify, VerifyDelta, VerifyFull, VerifyNone)
@@ -175,9 +180,14 @@ func (s Spec) Validate() error {
 	if s.KeepSource < 0 {
 		bad("keep-source %s: below zero", s.KeepSource)
 	}
-	for from, to := range s.Map.Disks {
-		if !strings.HasPrefix(from, "/") || !strings.HasPrefix(to, "/") {
+	for _, from := range slices.Sorted(maps.Keys(s.Map.Disks)) {
+		if to := s.Map.Disks[from]; !strings.HasPrefix(from, "/") || !strings.HasPrefix(to, "/") {
 			bad("map disk=%s:%s: both paths must begin with /", from, to)
+		}
+	}
+	for _, from := range slices.Sorted(maps.Keys(s.Map.Bridges)) {
+		if to := s.Map.Bridges[from]; from == "" || to == "" {
+			bad("map bridge=%s:%s: both names must be given", from, to)
 		}
 	}
 	if len(errs) == 0 {
