@@ -139,8 +139,10 @@ func (cfg Config) options(b *Bus) (opts []nats.Option, where string, err error) 
 		nats.MaxPingsOutstanding(2), // a dead path is noticed after 30 s at most
 		nats.Timeout(5 * time.Second),
 		nats.ErrorHandler(b.asyncError),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			b.log.Warn().Err(err).Msg("bus lost, reconnecting")
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() { // else it is we who leave
+				b.log.Warn().Err(err).Msg("bus lost, reconnecting")
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			b.log.Info().Str("bus", nc.ConnectedUrlRedacted()).Msg("bus reached again")

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"xmig/jobs"
@@ -64,7 +66,8 @@ func (l Layout) withDefaults() Layout {
 }
 
 // Setup makes every stream and bucket that is missing, and brings what is
-// there to l. Running it again changes nothing.
+// there to l. Running it again changes nothing. It waits for a bus that is
+// away, or whose servers have not found each other yet, until ctx ends.
 func (b *Bus) Setup(ctx context.Context, l Layout) error {
 	l = l.withDefaults()
 	began := time.Now()
@@ -72,11 +75,29 @@ func (b *Bus) Setup(ctx context.Context, l Layout) error {
 		return b.explain(began, err)
 	}
 	for _, c := range b.streams(l) {
-		if err := b.ensure(ctx, c); err != nil {
+		if err := b.persist(ctx, c); err != nil {
 			return b.explain(began, fmt.Errorf("bus setup: %s: %w", c.Name, err))
 		}
 	}
 	return nil
+}
+
+// AwaitSetup waits until the bus was set up: a worker may be started before
+// the first `xmig server` was. The bucket asked for is the last that Setup makes.
+func (b *Bus) AwaitSetup(ctx context.Context) error {
+	for said := false; ; {
+		_, err := b.bucket(bucketNodes).ttl(ctx)
+		if err == nil || errors.Is(err, errForbidden) {
+			return err
+		}
+		if !said && jobs.CodeOf(err) == jobs.CodeNotFound {
+			said = true
+			b.log.Warn().Msg("the bus has nothing of xmig yet, waiting for `xmig server`")
+		}
+		if !pause(ctx, tryAgain) {
+			return away("bus setup", err)
+		}
+	}
 }
 
 func (b *Bus) serverFits(ctx context.Context) error {
@@ -143,6 +164,42 @@ func (b *Bus) streams(l Layout) []jetstream.StreamConfig {
 		keys(bucketLeases, "xmig: who acts", 1, l.LeaseTTL),
 		keys(bucketNodes, "xmig: hosts alive", 1, l.NodeTTL),
 	}
+}
+
+// persist makes or updates one stream, however long the bus needs for it.
+func (b *Bus) persist(ctx context.Context, c jetstream.StreamConfig) error {
+	for said := false; ; {
+		began := time.Now()
+		try, cancel := context.WithTimeout(ctx, readTime)
+		err := b.ensure(try, c)
+		cancel()
+		if err == nil || !passes(err) || errors.Is(b.explain(began, err), errForbidden) {
+			return err
+		}
+		if !said {
+			said = true
+			b.log.Warn().Str("stream", c.Name).Err(err).Msg("the bus cannot make it yet, trying again")
+		}
+		if !pause(ctx, tryAgain) {
+			return away("no end of trying", err)
+		}
+	}
+}
+
+// Answers of a cluster whose servers have not found each other yet, beside
+// those that say by their status that they pass.
+const (
+	codeNoPeers   = 10005
+	codeNotLeader = 10009
+)
+
+// passes reports whether an error of making a stream may pass by itself.
+func passes(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.Code == http.StatusServiceUnavailable || api.ErrorCode == codeNoPeers || api.ErrorCode == codeNotLeader
+	}
+	return errors.Is(err, context.DeadlineExceeded) || reachable(err) || errors.Is(err, nats.ErrNoResponders)
 }
 
 // ensure makes or updates one stream.
