@@ -185,7 +185,9 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 		if *d.field == "" {
 			*d.field = d.value
 		}
-		if err := os.MkdirAll(*d.field, 0o755); err != nil {
+	}
+	for _, d := range []string{cfg.AutostartDir, cfg.SaveDir, simulatedDisks(dir)} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("simulated host %s: %w", dir, err)
 		}
 	}
@@ -222,6 +224,9 @@ func runNode(ctx context.Context, cfg node.Config, busCfg bus.Config, lanes bus.
 			return ended(ctx, err)
 		}
 		defer b.Close()
+		if err := b.AwaitSetup(ctx); err != nil {
+			return ended(ctx, err)
+		}
 		n, err := node.New(cfg, b, server, log)
 		if err != nil {
 			return err
