@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"xmig/jobs"
 	"xmig/node/storage"
@@ -44,7 +45,10 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	other := "map another: --map disk=" + disk.From + ":PATH"
 	switch {
 	case errors.Is(err, storage.ErrMissing):
-		return // to be made; checkSpace asks for its directory
+		if _, err := os.Stat(filepath.Dir(disk.To)); err != nil {
+			b.add(disk.Name, "directory", "make it, or "+other, "%s is to be made there: %v", disk.To, err)
+		}
+		return
 	case err != nil:
 		b.add(disk.Name, "disk", other, "%v", err)
 		return
