@@ -33,7 +33,7 @@ func (v Version) AtLeast(other Version) bool {
 	return v.Major > other.Major || v.Major == other.Major && v.Minor >= other.Minor
 }
 
-var versionForm = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})((?:[^0-9].*)?)$`)
+var versionForm = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})((?:[^0-9\s]\S*)?)$`)
 
 // ParseVersion reads what String writes.
 func ParseVersion(s string) (Version, error) {

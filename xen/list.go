@@ -2,6 +2,7 @@ package xen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -69,8 +70,8 @@ func (x XL) byID(ctx context.Context, id int) (Domain, error) {
 	return Domain{}, fmt.Errorf("domain %d: %w", id, ErrNoDomain)
 }
 
-// row is anchored at the right: a name may hold anything, blanks and numbers too.
-var row = regexp.MustCompile(`^(.*) +(\d+) +(\d+) +(\d+) +(\S{6}) +(\d+\.\d) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) +(\S+)(?: +(\S.*))?$`)
+// row is read from the right: a name may hold anything, blanks and numbers too.
+var row = regexp.MustCompile(`^(.*) +(\d+) +(\d+) +(\d+) +([rbpscwSd?-]{6}) +(\d+\.\d) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) +(?:-|[0-9a-f]+)(?: +\S.*)?$`)
 
 func parseList(text string) ([]Domain, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
@@ -79,17 +80,30 @@ func parseList(text string) ([]Domain, error) {
 	}
 	var all []Domain
 	for _, line := range lines[1:] {
-		m := row.FindStringSubmatch(line)
-		if m == nil || !stateForm.MatchString(m[5]) {
-			return nil, fmt.Errorf("xl list -v: cannot read line %q", line)
+		d, err := parseRow(line)
+		if err != nil {
+			return nil, fmt.Errorf("xl list -v: cannot read line %q: %w", line, err)
 		}
-		d := Domain{Name: strings.TrimRight(m[1], " "), State: State(m[5]), UUID: m[7]}
-		d.ID, _ = strconv.Atoi(m[2])
-		mib, _ := strconv.ParseInt(m[3], 10, 32)
-		d.Memory = mib << 20
-		d.VCPUs, _ = strconv.Atoi(m[4])
-		d.CPUTime, _ = strconv.ParseFloat(m[6], 64)
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+func parseRow(line string) (Domain, error) {
+	m := row.FindStringSubmatch(line)
+	if m == nil {
+		return Domain{}, errors.New("want name, id, memory, vcpus, state, time, uuid and reason")
+	}
+	d := Domain{Name: strings.TrimRight(m[1], " "), State: State(m[5]), UUID: m[7]}
+	var mib int64
+	var errs [4]error
+	d.ID, errs[0] = strconv.Atoi(m[2])
+	mib, errs[1] = strconv.ParseInt(m[3], 10, 43)
+	d.VCPUs, errs[2] = strconv.Atoi(m[4])
+	d.CPUTime, errs[3] = strconv.ParseFloat(m[6], 64)
+	d.Memory = mib << 20
+	if !stateForm.MatchString(m[5]) {
+		return Domain{}, fmt.Errorf("state %q", m[5])
+	}
+	return d, errors.Join(errs[:]...)
 }
