@@ -45,6 +45,9 @@ const (
 	defaultKeepEvents = 30 * 24 * time.Hour
 	// markerTTL keeps the mark of an expired key long enough for watchers that reconnect.
 	markerTTL = time.Minute
+	// makeTime is what making a stream may take before it is looked at anew: a
+	// young cluster loses answers, and fsyncs on three servers take seconds.
+	makeTime = 5 * time.Second
 	// recordHistory is a free audit of the last changes of each record.
 	recordHistory = 10
 )
@@ -86,7 +89,9 @@ func (b *Bus) Setup(ctx context.Context, l Layout) error {
 // the first `xmig server` was. The bucket asked for is the last that Setup makes.
 func (b *Bus) AwaitSetup(ctx context.Context) error {
 	for said := false; ; {
-		_, err := b.bucket(bucketNodes).ttl(ctx)
+		try, cancel := context.WithTimeout(ctx, oneTry)
+		_, err := b.bucket(bucketNodes).ttl(try)
+		cancel()
 		if err == nil || errors.Is(err, errForbidden) {
 			return err
 		}
@@ -170,7 +175,7 @@ func (b *Bus) streams(l Layout) []jetstream.StreamConfig {
 func (b *Bus) persist(ctx context.Context, c jetstream.StreamConfig) error {
 	for said := false; ; {
 		began := time.Now()
-		try, cancel := context.WithTimeout(ctx, readTime)
+		try, cancel := context.WithTimeout(ctx, makeTime)
 		err := b.ensure(try, c)
 		cancel()
 		if err == nil || !passes(err) || errors.Is(b.explain(began, err), errForbidden) {
