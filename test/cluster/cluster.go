@@ -1,0 +1,270 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/xen/xlsim"
+)
+
+// Settings say what cluster a test needs; the zero value is two hosts.
+type Settings struct {
+	Hosts     int
+	NodeFlags []string       // beside those that New gives to every node
+	Host      xlsim.HostSpec // of every simulated host; Name and Net are filled in
+	Down      bool           // make everything and start nothing
+}
+
+// Short times, so that what takes minutes in a machine room takes seconds. A
+// renewal still has time for an fsync on a busy disk.
+const (
+	// TTL of leases and presence: a host or holder that is silent for so long is gone.
+	TTL       = 3 * time.Second
+	heartbeat = 500 * time.Millisecond
+	backoff   = 100 * time.Millisecond
+	// laneTimeout is the silence that ends a lane, long enough for a stall on a loaded machine.
+	laneTimeout = 6 * time.Second
+	// patience is how long anything may take to come about before a test fails.
+	patience = 90 * time.Second
+)
+
+// Cluster is one installation. Its methods end the test on any failure; they
+// are for the test's own goroutine.
+type Cluster struct {
+	Dir    string // all files of the cluster
+	Net    string // what the simulated hosts share: the witness
+	Server *Process
+	Hosts  []*Host
+	Link   *Link // of commands and tests
+
+	t   testing.TB
+	bus *bus.Bus
+}
+
+// Host is a simulated dom0 with its worker.
+type Host struct {
+	Name  string // hv1, hv2, …
+	Dir   string // of the simulated host
+	State string // of the worker
+	Node  *Process
+	Link  *Link // of the worker to the bus
+	c     *Cluster
+}
+
+// New makes a cluster, and unless told otherwise starts it and waits until
+// all hosts are seen.
+func New(t testing.TB, s Settings) *Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "xmig-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t}
+	t.Cleanup(c.clear)
+	c.Server = c.process("server", func() []string {
+		return []string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
+			"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}
+	})
+	c.Link = newLink(t, c.address)
+	for i := range max(s.Hosts, 2) {
+		if s.Hosts == 1 && i == 1 {
+			break
+		}
+		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1), s))
+	}
+	if s.Down {
+		return c
+	}
+	c.Server.Start()
+	for _, h := range c.Hosts {
+		h.Node.Start()
+	}
+	c.AwaitHosts()
+	return c
+}
+
+func (c *Cluster) host(name string, s Settings) *Host {
+	h := &Host{Name: name, Dir: filepath.Join(c.Dir, name), State: filepath.Join(c.Dir, name+"-state"), Link: newLink(c.t, c.address), c: c}
+	spec := s.Host
+	spec.Name, spec.Net = name, c.Net
+	if err := xlsim.CreateHost(h.Dir, spec); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	flags := []string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+		"--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
+		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}
+	h.Node = c.process(name, func() []string { return slices.Concat(flags, s.NodeFlags) })
+	return h
+}
+
+// Change changes the simulated host: its memory, delays and faults of its xl.
+func (h *Host) Change(change func(*xlsim.HostSpec)) {
+	h.c.t.Helper()
+	if err := xlsim.ChangeHost(h.Dir, change); err != nil {
+		h.c.t.Fatal(err)
+	}
+}
+
+// Slow makes one command of the host's xl take longer by d; 0: not any more.
+func (h *Host) Slow(command string, d time.Duration) {
+	h.c.t.Helper()
+	h.Change(func(s *xlsim.HostSpec) {
+		if s.Delays == nil {
+			s.Delays = map[string]time.Duration{}
+		}
+		s.Delays[command] = d
+	})
+}
+
+// CutBus takes the bus away from every host.
+func (c *Cluster) CutBus(how How) {
+	for _, h := range c.Hosts {
+		h.Link.Cut(how)
+	}
+}
+
+// HealBus gives it back.
+func (c *Cluster) HealBus() {
+	for _, h := range c.Hosts {
+		h.Link.Heal()
+	}
+}
+
+var busLine = regexp.MustCompile(`(?m)^bus at nats://(\S+)$`)
+
+// address is where the server said that it listens when it last started.
+func (c *Cluster) address() string {
+	log, err := os.ReadFile(c.Server.Log)
+	if err != nil {
+		return ""
+	}
+	said := busLine.FindAllSubmatch(log, -1)
+	if len(said) == 0 {
+		return ""
+	}
+	return string(said[len(said)-1][1])
+}
+
+// Bus is the real bus, as the command line reaches it.
+func (c *Cluster) Bus() *bus.Bus {
+	c.t.Helper()
+	if c.bus != nil {
+		return c.bus
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	b, err := bus.Connect(ctx, bus.Config{URL: c.Link.URL(), Name: "test", Log: zerolog.Nop()})
+	if err != nil {
+		c.t.Fatalf("%v; see %s", err, c.Server.Log)
+	}
+	c.bus = b
+	c.t.Cleanup(b.Close)
+	return b
+}
+
+// AwaitHosts waits until the bus knows all hosts, by their present workers.
+func (c *Cluster) AwaitHosts() {
+	c.t.Helper()
+	c.AwaitPresence(c.Hosts...)
+}
+
+// AwaitPresence waits until the hosts that the bus knows are exactly these.
+func (c *Cluster) AwaitPresence(want ...*Host) {
+	c.t.Helper()
+	var names, logs []string
+	for _, h := range want {
+		names = append(names, h.Name)
+	}
+	for _, h := range c.Hosts {
+		logs = append(logs, h.Node.Log)
+	}
+	b := c.Bus()
+	c.Eventually(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		hosts, err := b.Hosts(ctx)
+		var seen []string
+		for _, h := range hosts {
+			seen = append(seen, h.Node)
+		}
+		if err != nil || !slices.Equal(seen, names) {
+			return fmt.Errorf("the bus knows the hosts %v, want %v (%v); see %s and %s", seen, names, err, strings.Join(logs, ", "), c.Server.Log)
+		}
+		return nil
+	})
+}
+
+// pollEvery is how often what must come about is looked at.
+const pollEvery = 25 * time.Millisecond
+
+// Eventually looks until there is no error any more, and fails with the last.
+func (c *Cluster) Eventually(look func() error) {
+	c.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(pollEvery) {
+		err := look()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("not within %s: %v", patience, err)
+		}
+	}
+}
+
+// clear ends what still runs, guests and toolstack commands too, and removes
+// the files of a test that passed. Daemons and links have ended before.
+func (c *Cluster) clear() {
+	for _, h := range c.Hosts {
+		if err := xlsim.StopHost(h.Dir); err != nil {
+			c.t.Errorf("stop simulated host %s: %v", h.Name, err)
+		}
+	}
+	left, err := running(c.Dir)
+	if err != nil {
+		c.t.Error(err)
+	}
+	for pid := range left {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			c.t.Errorf("end process %d: %v", pid, err)
+		}
+	}
+	if c.t.Failed() {
+		c.t.Logf("all logs and files of the cluster are kept in %s", c.Dir)
+		return
+	}
+	if err := os.RemoveAll(c.Dir); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// ask bounds one question to the bus.
+func (c *Cluster) ask() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 10*time.Second)
+}
+
+// Record is the job's record now.
+func (c *Cluster) Record(job string) jobs.Record {
+	c.t.Helper()
+	ctx, cancel := c.ask()
+	defer cancel()
+	rec, err := c.Bus().Records().Load(ctx, job)
+	if err != nil {
+		c.t.Fatalf("%v; see %s", err, c.Server.Log)
+	}
+	return rec
+}
