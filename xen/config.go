@@ -43,6 +43,8 @@ type atom struct {
 
 // ParseConfig reads a config file. An error is a *ConfigError with line and
 // column; it wraps ErrPython where the file is more likely a program for `xm`.
+// It takes two things that xl refuses and people do not see: lines that end in
+// CRLF, and a last line that is a comment and does not end.
 func ParseConfig(data []byte) (*Config, error) {
 	src := bytes.Clone(data)
 	settings, err := parseSettings(src)

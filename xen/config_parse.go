@@ -97,7 +97,7 @@ func (p *parser) blanks() {
 		switch ch := p.src[p.at]; {
 		case ch == ' ' || ch == '\t':
 			p.at++
-		case ch == '\r' && (p.at+1 == len(p.src) || p.src[p.at+1] == '\n'):
+		case ch == '\r' && p.at+1 < len(p.src) && p.src[p.at+1] == '\n':
 			p.at++
 		case ch == '#':
 			for p.at < len(p.src) && p.src[p.at] != '\n' {

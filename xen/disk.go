@@ -158,6 +158,9 @@ func (p *diskParser) named(key, value string) error {
 	case "script":
 		return once("script", &p.Script, value)
 	}
+	if value == "" { // at the end of a spec xl takes such a key for a positional
+		return fmt.Errorf("key %s: has no value", key)
+	}
 	return nil
 }
 
