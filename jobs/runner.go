@@ -260,14 +260,12 @@ func (j *run) finish(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if st.Name == Resume {
-				if done, err := j.refused(ctx, err); done {
-					return err
-				}
+			if done, err := j.refused(ctx, st.Name, err); done {
+				return err
 			}
 			j.rec.Held = &Flag{Reason: err.Error(), Since: j.Clock()}
+			_ = j.saveFor(forward, true) // the journals know; the record may be told later
 			if err := j.Sleep(ctx, backoff); err != nil {
-				_ = j.saveFor(forward, true) // the journals know; the record may be told later
 				return cause(ctx, err)
 			}
 		}
@@ -304,11 +302,12 @@ func (j *run) line(ctx context.Context) error {
 	return j.saveFor(context.WithoutCancel(ctx), true)
 }
 
-// refused looks at a destination that would not resume: where it aborted, the
-// source goes back (R5a); where its copy may have run, nobody runs.
-func (j *run) refused(ctx context.Context, err error) (done bool, _ error) {
+// refused looks at what a repetition will not cure: a destination that aborted
+// before it resumed sends the source back (R5a); where a copy may have run that
+// is gone, or a second one runs, a person has to look at both hosts.
+func (j *run) refused(ctx context.Context, at StepName, err error) (done bool, _ error) {
 	switch {
-	case j.m.known.Destination.Has(ABORTED, j.rec.Epoch):
+	case at == Resume && j.m.known.Destination.Has(ABORTED, j.rec.Epoch):
 		j.rec.HandedOver = false
 		return true, j.goBack(ctx, err)
 	case ClassOf(err) == Final && j.m.known.Destination.Has(GO, j.rec.Epoch):

@@ -11,6 +11,7 @@ import (
 
 	"xmig/cmd/xmig/show"
 	"xmig/jobs"
+	"xmig/node/storage"
 	"xmig/xen/xlsim"
 )
 
@@ -163,7 +164,7 @@ func (d *simulation) configMoved(gu guest) (string, error) {
 
 func (d *simulation) shadowKept(gu guest) (string, error) {
 	for i, size := range d.cmd.Disks {
-		info, err := os.Stat(d.diskPath(gu.from, gu, i))
+		info, err := os.Stat(storage.ShadowPath(d.diskPath(gu.from, gu, i)))
 		if err != nil {
 			return "", err
 		}
@@ -171,7 +172,7 @@ func (d *simulation) shadowKept(gu guest) (string, error) {
 			return "", fmt.Errorf("%s has %d bytes, want %d", info.Name(), info.Size(), size)
 		}
 	}
-	return fmt.Sprintf("%d disks are kept on %s", len(d.cmd.Disks), gu.from), nil
+	return fmt.Sprintf("%d disks are kept on %s as shadows", len(d.cmd.Disks), gu.from), nil
 }
 
 // silence is the blackout as seen from outside: between the last heartbeat at

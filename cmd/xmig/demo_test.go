@@ -12,6 +12,7 @@ import (
 
 	"xmig/cmd/xmig/show"
 	"xmig/jobs"
+	"xmig/node/storage"
 	"xmig/xen/xlsim"
 )
 
@@ -80,6 +81,9 @@ func handMoved(t *testing.T, spoil func(s *sabotage)) (*simulation, jobs.Record)
 		must(err)
 		must(simulatedXL(ctx, d.self, d.host(gu.from), "destroy", gu.name))
 	}
+	for i := range c.Disks {
+		must(os.Rename(d.diskPath(gu.from, gu, i), storage.ShadowPath(d.diskPath(gu.from, gu, i))))
+	}
 	return d, jobs.Record{State: jobs.Succeeded, Source: gu.from, Destination: gu.to}
 }
 
@@ -108,7 +112,7 @@ func TestDemoFindsNothingWrong(t *testing.T) {
 	gu := d.guests[0]
 	for what, spoil := range map[string]func() error{
 		"config": func() error { return os.WriteFile(d.config(gu.from, gu), nil, 0o600) },
-		"shadow": func() error { return os.Truncate(d.diskPath(gu.from, gu, 0), 100) },
+		"shadow": func() error { return os.Truncate(storage.ShadowPath(d.diskPath(gu.from, gu, 0)), 100) },
 		"job":    func() error { rec.State = jobs.RolledBack; return nil },
 	} {
 		if err := spoil(); err != nil {

@@ -253,7 +253,7 @@ func (b bench) everythingNamed(t testing.TB, point string) {
 	}
 	known := map[string]bool{"neighbour": true, "disk.xmig-0123456789": true, "disk": len(all) > 0}
 	for _, r := range all {
-		for _, p := range []string{r.Place, shadowPath(r.Place), draft(r)} {
+		for _, p := range []string{r.Place, ShadowPath(r.Place), draft(r)} {
 			known[filepath.Base(p)] = true
 		}
 	}

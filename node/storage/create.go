@@ -118,7 +118,7 @@ func (h *Host) current(ctx context.Context, q Request) (Record, bool, error) {
 func (h *Host) adopt(ctx context.Context, r Record, q Request) error {
 	name := r.Place
 	if r.Kind == KindFile {
-		name = shadowPath(r.Place)
+		name = ShadowPath(r.Place)
 	}
 	v, err := inspect(name)
 	if err != nil {

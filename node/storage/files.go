@@ -68,7 +68,7 @@ func (p *files) Free(context.Context) (int64, error) {
 func (p *files) Cost(size int64) int64 { return roundUp(size, fileSector) }
 
 func (p *files) Taken(_ context.Context, r Record) (int64, error) {
-	for _, path := range []string{r.Place, shadowPath(r.Place)} {
+	for _, path := range []string{r.Place, ShadowPath(r.Place)} {
 		f, err := openOwn(r, path)
 		if err != nil {
 			return 0, err
@@ -90,7 +90,7 @@ func (p *files) Find(_ context.Context, r Record) (Position, error) {
 	for _, at := range []struct {
 		path string
 		pos  Position
-	}{{r.Place, Active}, {shadowPath(r.Place), Shadowed}} {
+	}{{r.Place, Active}, {ShadowPath(r.Place), Shadowed}} {
 		f, err := openOwn(r, at.path)
 		if err != nil {
 			return Absent, err
@@ -187,7 +187,7 @@ func (p *files) Resize(_ context.Context, r Record) error {
 }
 
 func (p *files) Move(_ context.Context, r Record, to Position) error {
-	target, other := r.Place, shadowPath(r.Place)
+	target, other := r.Place, ShadowPath(r.Place)
 	if to == Shadowed {
 		target, other = other, target
 	}
@@ -213,7 +213,7 @@ func (p *files) Move(_ context.Context, r Record, to Position) error {
 		return err
 	}
 	if from == nil {
-		return fmt.Errorf("%s: neither it nor %s is the volume that the registry names: %w", r.Place, shadowPath(r.Place), ErrMissing)
+		return fmt.Errorf("%s: neither it nor %s is the volume that the registry names: %w", r.Place, ShadowPath(r.Place), ErrMissing)
 	}
 	defer from.Close()
 	if err := retag(from, r); err != nil {
@@ -250,7 +250,7 @@ func (p *files) Remove(_ context.Context, r Record) error {
 	if err := removeIfThere(draft(r)); err != nil {
 		return err
 	}
-	for _, path := range []string{r.Place, shadowPath(r.Place)} {
+	for _, path := range []string{r.Place, ShadowPath(r.Place)} {
 		f, err := openOwn(r, path)
 		if err != nil {
 			return err

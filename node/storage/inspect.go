@@ -29,7 +29,7 @@ func (h *Host) Inspect(ctx context.Context, path string) (Volume, error) {
 	v, err := inspect(path)
 	if errors.Is(err, ErrMissing) {
 		if r, ok, rerr := h.lookup(path); rerr == nil && ok && r.Role == RoleShadow && r.Kind == KindFile {
-			return Volume{}, fmt.Errorf("%w; it is kept as %s, %s", err, shadowPath(r.Place), r.holder())
+			return Volume{}, fmt.Errorf("%w; it is kept as %s, %s", err, ShadowPath(r.Place), r.holder())
 		}
 	}
 	if err != nil {
@@ -200,7 +200,8 @@ func named(path, real string) string {
 	return path + " (" + real + ")"
 }
 
-func shadowPath(place string) string { return place + shadowSuffix }
+// ShadowPath is the name of the shadow of the file at place.
+func ShadowPath(place string) string { return place + shadowSuffix }
 
 // lookup returns the record of the volume that path names, now or, for a file
 // that is a shadow, before. A shadow's own name leads to it as well.
@@ -222,7 +223,7 @@ func (h *Host) lookup(path string) (Record, bool, error) {
 	}
 	for _, r := range all {
 		switch {
-		case r.Kind == KindFile && (r.Place == real || shadowPath(r.Place) == real):
+		case r.Kind == KindFile && (r.Place == real || ShadowPath(r.Place) == real):
 			return r, true, nil
 		case r.Kind == KindBlock && device != nil && sameDevice(r.Identity, *device):
 			return r, true, nil

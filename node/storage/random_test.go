@@ -118,7 +118,7 @@ func (w *walk) follow(doomed map[string]bool) {
 	}
 	for path, text := range w.foreign {
 		place := strings.TrimSuffix(path, shadowSuffix)
-		if doomed[place] && !has(place, text) && !has(shadowPath(place), text) {
+		if doomed[place] && !has(place, text) && !has(ShadowPath(place), text) {
 			delete(w.foreign, path)
 		}
 	}
@@ -130,8 +130,8 @@ func (w *walk) follow(doomed map[string]bool) {
 			moved[path] = text
 		case has(place, text):
 			moved[place] = text
-		case has(shadowPath(place), text):
-			moved[shadowPath(place)] = text
+		case has(ShadowPath(place), text):
+			moved[ShadowPath(place)] = text
 		default:
 			moved[path] = text // lost: check will say so
 		}

@@ -139,7 +139,7 @@ func (h *Host) unused(ctx context.Context, r Record) error {
 		case pos == Absent:
 			return nil
 		case pos == Shadowed:
-			path = shadowPath(r.Place)
+			path = ShadowPath(r.Place)
 		}
 	}
 	v, err := inspect(path)

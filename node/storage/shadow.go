@@ -66,7 +66,7 @@ func (h *Host) shadow(ctx context.Context, q Request) (Volume, error) {
 	case v.Kind == KindBlock:
 		next.Place = filepath.Clean(q.Path)
 	default:
-		if err := vacant(shadowPath(v.Real)); err != nil {
+		if err := vacant(ShadowPath(v.Real)); err != nil {
 			return Volume{}, err
 		}
 	}
@@ -115,7 +115,7 @@ func (h *Host) tagID(v Volume, r Record) (string, error) {
 func (h *Host) shadowAgain(ctx context.Context, r Record, q Request) (Volume, error) {
 	if r.Kind == KindFile {
 		if err := vacant(r.Place); err != nil {
-			return Volume{}, fmt.Errorf("%s is kept already (%s), and: %w", shadowPath(r.Place), r.holder(), err)
+			return Volume{}, fmt.Errorf("%s is kept already (%s), and: %w", ShadowPath(r.Place), r.holder(), err)
 		}
 	}
 	v, err := h.shadowVolume(r)
@@ -137,7 +137,7 @@ func (h *Host) shadowAgain(ctx context.Context, r Record, q Request) (Volume, er
 func (h *Host) shadowVolume(r Record) (Volume, error) {
 	path := r.Place
 	if r.Kind == KindFile {
-		path = shadowPath(r.Place)
+		path = ShadowPath(r.Place)
 	}
 	v, err := inspect(path)
 	if err != nil {
