@@ -77,6 +77,8 @@ func MayCommit(s, d Journal, e uint64, sees SourceSees) error {
 		return &RuleError{"R3", "COMMITTING", "the source went back", e}
 	case s.Has(COMMITTING, e):
 		return nil // said already; saying it again changes nothing
+	case s.Highest() > e: // its guest may be stopped again, and no longer be what was sealed
+		return &RuleError{"R1", "COMMITTING", "a later attempt began", e}
 	case !s.Has(SEALED, e):
 		return no("the source has not sealed the copy")
 	case !d.Has(READY, e):

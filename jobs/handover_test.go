@@ -62,6 +62,7 @@ func TestMayCommit(t *testing.T) {
 		{"D not heard", said(BEGIN, SEALED), nil, SourceSees{}, "R4"},
 		{"H1 READY of an earlier attempt", said(BEGIN, SEALED), slices.Concat(at(6, BEGIN, READY), said(BEGIN)), SourceSees{}, "R4"},
 		{"H1 SEALED of an earlier attempt", slices.Concat(at(6, BEGIN, SEALED), said(BEGIN)), ready, SourceSees{}, "R4"},
+		{"H1 a late worker: the next attempt has stopped the guest again", slices.Concat(said(BEGIN, SEALED), at(8, BEGIN)), ready, SourceSees{}, "R1"},
 		{"H2 went back before", said(BEGIN, SEALED, BACK), ready, SourceSees{}, "R3"},
 		{"H2 committed, and went back since", said(BEGIN, SEALED, COMMITTING, BACK), ready, SourceSees{}, "R3"},
 		{"H10 xl save still runs, and may resume", said(BEGIN, SEALED), ready, SourceSees{CommandRuns: true}, "R4"},
@@ -262,7 +263,8 @@ func drawJournal(t *rapid.T, label string) (j Journal) {
 }
 
 // TestRulesAreAboutOneEpoch: what was promised in other epochs never decides,
-// nor does the order in which promises were made.
+// nor does the order in which promises were made. Only COMMITTING is over once
+// a later epoch began.
 func TestRulesAreAboutOneEpoch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, d := drawJournal(t, "s"), drawJournal(t, "d")
@@ -287,6 +289,9 @@ func TestRulesAreAboutOneEpoch(t *testing.T) {
 			"abort":   func(_, d Journal) error { return MayAbort(d, e, seen) },
 			"finish":  func(s, d Journal) error { return MayFinish(s, d, e) },
 		} {
+			if name == "commit" && s.Highest() > e {
+				continue
+			}
 			all, one := ask(s, d), ask(only(s), only(d))
 			if (all == nil) != (one == nil) {
 				t.Fatalf("%s: %v with all epochs, %v with its own", name, all, one)
