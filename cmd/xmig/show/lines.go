@@ -58,7 +58,8 @@ func Lines(prev, cur jobs.Record) []string {
 	if cur.State != prev.State && !cur.State.Final() {
 		stateLine()
 	}
-	for _, s := range newSteps(prev.Report.Steps, cur.Report.Steps) {
+	ended := newSteps(prev.Report.Steps, cur.Report.Steps)
+	for _, s := range ended {
 		l := say(s.Begin.Add(s.Elapsed), "step.end").add("step", string(s.Step)).
 			add("attempt", fmt.Sprint(s.Attempt)).add("elapsed", s.Elapsed.Round(time.Millisecond).String())
 		add(l.some("failed", s.Failed))
@@ -69,7 +70,9 @@ func Lines(prev, cur jobs.Record) []string {
 			add("elapsed", p.Elapsed.Round(time.Millisecond).String()))
 	}
 	if cur.Step != prev.Step || cur.Attempt != prev.Attempt {
-		if cur.Step != "" && !cur.State.Final() {
+		// A quick step is seen only at its end: that it began is no news then.
+		over := len(ended) > 0 && ended[len(ended)-1].Step == cur.Step && ended[len(ended)-1].Attempt == cur.Attempt
+		if cur.Step != "" && !cur.State.Final() && !over {
 			add(say(cur.Updated, "step.begin").add("step", string(cur.Step)).add("attempt", fmt.Sprint(cur.Attempt)))
 		}
 	}

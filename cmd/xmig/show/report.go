@@ -34,10 +34,18 @@ func Report(r jobs.Record) string {
 		p("  blackout   predicted %s, measured %s, budget %s", Span(r.Report.Predicted), measured(r.Report.Blackout), Span(r.Spec.MaxDowntime))
 	}
 	if r.Report.Wire > 0 {
-		p("  wire       %s altogether", Bytes(r.Report.Wire))
+		p("  wire       %s altogether", Bytes(onTheWire(r.Report)))
 	}
 	ending(p, r)
 	return b.String()
+}
+
+// onTheWire is what travelled in all: passes of every attempt, and memory.
+func onTheWire(r jobs.Report) int64 {
+	if r.Memory == nil {
+		return r.Wire
+	}
+	return r.Wire + r.Memory.Wire
 }
 
 func why(s string) string {
@@ -83,7 +91,7 @@ func outcome(r jobs.Record) string {
 	case jobs.Cancelled:
 		return fmt.Sprintf("%s did not move and stays on %s: cancelled", vm, r.Source)
 	case jobs.Indeterminate:
-		return fmt.Sprintf("%s RUNS NOWHERE for sure: look at %s and %s, then run `xmig resolve %s`", vm, r.Source, r.Destination, r.ID)
+		return fmt.Sprintf("%s RUNS NOWHERE for sure: ask `xl list` on %s and %s; docs/operations.md says what then", vm, r.Source, r.Destination)
 	}
 	return fmt.Sprintf("%s is moving from %s to %s: %s %s", vm, r.Source, dash(r.Destination), r.State, r.Step)
 }
@@ -100,7 +108,7 @@ func ending(p func(string, ...any), r jobs.Record) {
 		p("  shadows    the disks on %s are kept %s", r.Source, until)
 	}
 	if f := r.Failure; f != nil && r.State != jobs.Succeeded {
-		p("  failure    %s%s", stepOf(f), f.Text)
+		p("  failure    %s", failureText(f))
 		for _, bl := range f.Blockers {
 			p("  blocker    %s", bl)
 		}
@@ -113,11 +121,12 @@ func ending(p func(string, ...any), r jobs.Record) {
 	}
 }
 
-func stepOf(f *jobs.Failure) string {
-	if f.Step == "" {
-		return ""
+// failureText names the step, once.
+func failureText(f *jobs.Failure) string {
+	if step := string(f.Step) + ": "; f.Step != "" && !strings.HasPrefix(f.Text, step) {
+		return step + f.Text
 	}
-	return string(f.Step) + ": "
+	return f.Text
 }
 
 func indent(table string) string {

@@ -122,21 +122,27 @@ func TestLines(t *testing.T) {
 }
 
 // TestLinesTellEveryStepOnce: however records are skipped on the way, each
-// finished step is told once, and the last state too.
+// finished step is told once, and never begins after its end.
 func TestLinesTellEveryStepOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rec := jobs.Record{ID: "j", State: jobs.Running, VM: jobs.VMRef{Name: "v"}, Attempt: 1, Updated: noon}
 		var prev jobs.Record
-		told := 0
+		told, ended := 0, map[string]bool{}
 		total := rapid.IntRange(1, 20).Draw(t, "steps")
 		for i := range total {
-			rec.Step = jobs.Steps()[i%10]
+			rec.Step, rec.Attempt = jobs.Steps()[i%10], 1+i/10
 			rec.Report.Steps = append(rec.Report.Steps[:len(rec.Report.Steps):len(rec.Report.Steps)],
 				jobs.StepReport{Step: rec.Step, Attempt: 1 + i/10, Begin: noon.Add(time.Duration(i) * time.Second)})
 			if i == total-1 || rapid.Bool().Draw(t, "seen") {
 				for _, l := range Lines(prev, rec) {
-					if strings.Contains(l, " what=step.end ") {
+					_, step, _ := strings.Cut(l, " step=")
+					step, _, _ = strings.Cut(step, " elapsed=")
+					switch {
+					case strings.Contains(l, " what=step.end "):
 						told++
+						ended[step] = true
+					case strings.Contains(l, " what=step.begin ") && ended[step]:
+						t.Fatalf("it ended before: %s", l)
 					}
 				}
 				prev = rec

@@ -147,10 +147,10 @@ func VM(host string, v jobs.VM, owner *jobs.Owner) string {
 	return b.String()
 }
 
-// disk sums what all passes did to one disk.
+// disk is what became of one disk.
 type disk struct {
-	jobs.DiskReport
-	first jobs.DiskReport // of its first pass: only there all of it was compared
+	first      jobs.DiskReport // its first pass: what of it was there already
+	sent, wire int64           // by all passes
 }
 
 func diskTable(r jobs.Record) string {
@@ -161,25 +161,21 @@ func diskTable(r jobs.Record) string {
 			s := sums[d.Name]
 			if s == nil {
 				s = &disk{first: d}
-				s.Name, s.Size, s.Same = d.Name, d.Size, d.Same
 				sums[d.Name] = s
 				order = append(order, d.Name)
 			}
-			s.Differing += d.Differing
-			s.Zero += d.Zero
-			s.Sent += d.Sent
-			s.Wire += d.Wire
-			s.Elapsed += d.Elapsed
+			s.sent += d.Sent
+			s.wire += d.Wire
 		}
 	}
 	if len(order) == 0 {
 		return ""
 	}
-	t := newTable("disk", "size", "same at first", "differing", "zero", "sent", "wire", "first pass")
+	t := newTable("disk", "size", "same at first", "differing", "zero", "first pass", "sent in all", "on the wire")
 	for _, name := range order {
 		s := sums[name]
-		t.row(name, Bytes(s.Size), chunks(s.Same), chunks(s.Differing), Bytes(s.Zero), Bytes(s.Sent), Bytes(s.Wire),
-			Span(s.first.Elapsed)+", "+Rate(Over(s.first.Size, s.first.Elapsed)))
+		t.row(name, Bytes(s.first.Size), chunks(s.first.Same), chunks(s.first.Differing), Bytes(s.first.Zero),
+			Span(s.first.Elapsed)+", "+Rate(Over(s.first.Size, s.first.Elapsed)), Bytes(s.sent), Bytes(s.wire))
 	}
 	return t.String()
 }
