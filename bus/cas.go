@@ -237,7 +237,7 @@ func (k bucket) all(ctx context.Context, pattern string) ([]entry, error) {
 // missing tells a bucket that was never made from a bus that does not answer.
 func missing(name string, err error) error {
 	if errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		return jobs.Failed(jobs.CodeNotFound, "bus has no %s: %w; run `xmig setup` or `xmig server` first", name, err)
+		return jobs.Failed(jobs.CodeNotFound, "bus has no %s: %w; `xmig server` makes it when it starts", name, err)
 	}
 	return away(name, err)
 }

@@ -225,7 +225,7 @@ func (b *Bus) explain(since time.Time, err error) error {
 	defer b.mu.Unlock()
 	for text, at := range b.forbidden {
 		if !at.Before(since) {
-			return jobs.Failed(jobs.CodeUsage, "%w: %w (%s); see `xmig setup --print-permissions`", err, errForbidden, text)
+			return jobs.Failed(jobs.CodeUsage, "%w: %w (%s); docs/operations.md lists those that it needs", err, errForbidden, text)
 		}
 	}
 	return err

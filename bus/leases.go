@@ -146,7 +146,7 @@ func (k bucket) ttl(ctx context.Context) (time.Duration, error) {
 	if ttl := s.CachedInfo().Config.MaxAge; ttl > 0 {
 		return ttl, nil
 	}
-	return 0, jobs.Failed(jobs.CodeUsage, "bucket %s keeps its keys for ever; run `xmig setup`", k.name)
+	return 0, jobs.Failed(jobs.CodeUsage, "bucket %s keeps its keys for ever; start `xmig server` once to have it mended", k.name)
 }
 
 func (le *Lease) renew(ctx context.Context) error {

@@ -259,7 +259,7 @@ func (b *Bus) generation(ctx context.Context) (uint64, error) {
 	}
 	gen, err := strconv.ParseUint(s.CachedInfo().Config.Metadata[metaGeneration], 10, 64)
 	if err != nil || gen == 0 {
-		return 0, jobs.Failed(jobs.CodeUsage, "bucket %s was not made by xmig: it has no generation; run `xmig setup`", b.names.bucket(bucketVMs))
+		return 0, jobs.Failed(jobs.CodeUsage, "bucket %s was not made by xmig: it has no generation; remove it if nobody needs it, then start `xmig server`", b.names.bucket(bucketVMs))
 	}
 	return gen, nil
 }

@@ -131,7 +131,7 @@ func (m *Migration) repair(ctx context.Context, key Owner) (Owner, error) {
 	}
 	to, ok := Repair(key, m.rec.Source, key.Node, here.Journal, nil, runs || m.rec.Plan.Guest.State == VMHalted)
 	if !ok {
-		return key, Failed(CodeConflict, "vm %s: the owner key says %s, epoch %d, and what %s promised does not let it take the VM; `xmig resolve` shows both hosts",
+		return key, Failed(CodeConflict, "vm %s: the owner key says %s, epoch %d, and what %s promised does not let it take the VM; ask `xl list` on both, then docs/operations.md",
 			m.rec.VM.Name, key.Node, key.Epoch, m.rec.Source)
 	}
 	return m.owners.Swap(ctx, key, to)

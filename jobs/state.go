@@ -13,7 +13,7 @@ const (
 	FailedState   State = "failed"        // it never began to hold the guest; the VM is at the source
 	RolledBack    State = "rolled_back"   // the guest was held or copied, and runs at the source again
 	Cancelled     State = "cancelled"     // a person asked for it; the VM is at the source
-	Indeterminate State = "indeterminate" // nobody runs; `xmig resolve` decides
+	Indeterminate State = "indeterminate" // nobody runs for sure; a person decides
 )
 
 // next lists every legal change. A state that is not a key is final: a retry is a new record.
