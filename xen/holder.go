@@ -85,9 +85,14 @@ func RunHolder(args []string) int {
 // to this process. A flock belongs to the open file: where it is taken through
 // this very descriptor it is granted again, elsewhere it is refused.
 func keepLock() error {
-	if _, err := unix.FcntlInt(lockFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+	flags, err := unix.FcntlInt(lockFD, unix.F_GETFD, 0)
+	if err == nil && flags&unix.FD_CLOEXEC != 0 {
+		err = errors.New("it was not inherited") // but opened by Go's runtime
+	}
+	if err != nil {
 		return fmt.Errorf("descriptor %d is to be the lock: %w", lockFD, err)
 	}
+	unix.CloseOnExec(lockFD)
 	if err := unix.Flock(lockFD, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("the lock on descriptor %d is not ours: %w", lockFD, err)
 	}

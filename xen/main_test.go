@@ -10,9 +10,9 @@ import (
 	"xmig/xen/xlsim"
 )
 
-// The test binary is the simulated toolstack and the holder as well: called
-// with that word first, it is the program. So xl, holders and guests are real
-// processes here.
+// The test binary is the simulated toolstack, the holder and a worker that can
+// be killed as well: called with that word first, it is the program. So all of
+// them, and the guests, are real processes here.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 			os.Exit(xlsim.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
 		case "hold":
 			os.Exit(xen.RunHolder(os.Args[2:]))
+		case "worker":
+			os.Exit(runWorker(os.Args[2:]))
 		}
 	}
 	goleak.VerifyTestMain(m)
