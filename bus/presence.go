@@ -27,7 +27,7 @@ type Announcement struct {
 type NameTakenError struct{ Other jobs.Host }
 
 func (e *NameTakenError) Error() string {
-	return fmt.Sprintf("node %s is run already, on host %s since %s, seen %s; stop that worker or give this one another --name",
+	return fmt.Sprintf("node %s is run already, on host %s since %s, seen %s; stop that worker or give this one another --node-name",
 		e.Other.Node, e.Other.Hostname, e.Other.Started.Format(time.DateTime), e.Other.Seen.Format(time.TimeOnly))
 }
 
@@ -41,6 +41,7 @@ type Presence struct {
 	node     string
 	instance string
 	revision uint64
+	asked    chan chan struct{} // announcements that somebody waits for
 }
 
 // Announce makes the node known and refuses a name that a living worker has:
@@ -59,7 +60,7 @@ func (b *Bus) Announce(ctx context.Context, a Announcement) (*Presence, error) {
 		}
 		a.Every = ttl / 3
 	}
-	p := &Presence{k: k, a: a, node: h.Node, instance: h.Instance}
+	p := &Presence{k: k, a: a, node: h.Node, instance: h.Instance, asked: make(chan chan struct{})}
 	for {
 		err := p.enter(ctx, h)
 		if !errors.Is(err, errAgain) {
@@ -119,10 +120,31 @@ func (p *Presence) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return p.leave(context.WithoutCancel(ctx))
 		case <-tick.C:
+			if err := p.beat(ctx); err != nil {
+				return err
+			}
+		case done := <-p.asked:
+			if err := p.beat(ctx); err != nil {
+				return err
+			}
+			close(done)
 		}
-		if err := p.beat(ctx); err != nil {
-			return err
-		}
+	}
+}
+
+// Now has Run announce the node out of turn, and waits for it: what changed is
+// known before its author says that it is done. A bus that is away is not
+// waited for beyond ctx; the next announcement tells the same.
+func (p *Presence) Now(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case p.asked <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 
