@@ -85,8 +85,11 @@ func TestLooking(t *testing.T) {
 		{"job ls", 0, "01JDB3Q6Y0ZJ8X5V9W2K7T4R1M", ""},
 		{"job ls --state rolled_back", 0, "rolled_back", ""},
 		{"job show 01JDB3", 0, "web01 did not move: it was held for a while and runs on hv1 again", ""},
-		{"job show 01JDB", 2, "", "01JDB"},
-		{"job show 01JDB9", 2, "", "01JDB9"},
+		{"job show 01JDB", 2, "", "01JDB: 2 jobs begin so"},
+		{"job show 01JDB9", 2, "", "no job and no job of a VM is called 01JDB9; `xmig job ls` lists what there is"},
+		{"job show web01", 0, "01JDB4Q6Y0ZJ8X5V9W2K7T4R1M", ""}, // the newest
+		{"job show " + testUUID, 0, "01JDB4Q6Y0ZJ8X5V9W2K7T4R1M", ""},
+		{"job show web.01", 2, "", "no job and no job of a VM is called web.01"},
 		{"job watch 01JDB3", 5, "state=rolled_back", ""},
 		{"job watch 01JDB4 --wait-for 300ms", 4, "state=running", "the job goes on: xmig job watch 01JDB4Q6Y0ZJ8X5V9W2K7T4R1M"},
 		{"job cancel 01JDB3", 3, "", "has ended: rolled_back"},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -20,7 +22,8 @@ type jobCmd struct {
 }
 
 func (jobCmd) Help() string {
-	return `A job is named by its id or by any beginning of it that no other job has.
+	return `A job is named by its id, by any beginning of it that no other job has, or by
+its VM: then it is the newest one of that VM.
 
 Examples:
 
@@ -83,14 +86,15 @@ func list[T any](all []T) []T {
 }
 
 type jobShowCmd struct {
-	ID string `arg:"" help:"The job's id, or the beginning of it."`
+	ID string `arg:"" name:"job" help:"The job's id, the beginning of it, or its VM: then the newest of it."`
 }
 
 func (jobShowCmd) Help() string {
 	return `Examples:
 
     xmig job show 01JDB3
-    xmig job show 01JDB3 -o json`
+    xmig job show web01
+    xmig job show web01 -o json`
 }
 
 func (c *jobShowCmd) Run(ctx context.Context, g *globals, t *terminal) error {
@@ -107,7 +111,7 @@ func (c *jobShowCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 }
 
 type jobWatchCmd struct {
-	ID      string        `arg:"" help:"The job's id, or the beginning of it."`
+	ID      string        `arg:"" name:"job" help:"The job's id, the beginning of it, or its VM: then the newest of it."`
 	WaitFor time.Duration `placeholder:"TIME" help:"Watch no longer than this, such as 10m; then exit 4 while the job goes on."`
 }
 
@@ -142,7 +146,7 @@ type discard struct{}
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 type jobCancelCmd struct {
-	ID string `arg:"" help:"The job's id, or the beginning of it."`
+	ID string `arg:"" name:"job" help:"The job's id, the beginning of it, or its VM: then the newest of it."`
 }
 
 func (jobCancelCmd) Help() string {
@@ -180,7 +184,7 @@ func (c *jobCancelCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 }
 
 type jobLogsCmd struct {
-	ID     string `arg:"" help:"The job's id, or the beginning of it."`
+	ID     string `arg:"" name:"job" help:"The job's id, the beginning of it, or its VM: then the newest of it."`
 	Follow bool   `short:"f" help:"Wait for more until the job has ended."`
 }
 
@@ -220,18 +224,41 @@ func (c *jobLogsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	return nil
 }
 
-// openJob connects and finds the job that id begins.
-func openJob(ctx context.Context, g *globals, id string) (*bus.Bus, jobs.Record, error) {
+// openJob connects and finds the job that name means.
+func openJob(ctx context.Context, g *globals, name string) (*bus.Bus, jobs.Record, error) {
 	b, err := g.connect(ctx)
 	if err != nil {
 		return nil, jobs.Record{}, err
 	}
 	ask, cancel := g.ask(ctx)
 	defer cancel()
-	rec, err := b.Records().Load(ask, id)
+	rec, err := findJob(ask, b, name)
 	if err != nil {
 		b.Close()
 		return nil, jobs.Record{}, err
 	}
 	return b, rec, nil
+}
+
+// idForm is that of an id or its beginning; some names of VMs have it too.
+var idForm = regexp.MustCompile(`^[0-9A-Za-z]{1,26}$`)
+
+// findJob finds a job by its id, by the beginning of it, or by its VM: then it
+// is the VM's newest.
+func findJob(ctx context.Context, b *bus.Bus, name string) (jobs.Record, error) {
+	if idForm.MatchString(name) {
+		if rec, err := b.Records().Load(ctx, name); !errors.Is(err, jobs.ErrNotFound) {
+			return rec, err
+		}
+	}
+	all, err := b.Records().List(ctx)
+	for _, r := range slices.Backward(all) {
+		if r.VM.Name == name || r.VM.UUID == name {
+			return r, nil
+		}
+	}
+	if err != nil {
+		return jobs.Record{}, err
+	}
+	return jobs.Record{}, jobs.Failed(jobs.CodeNotFound, "no job and no job of a VM is called %s; `xmig job ls` lists what there is", name)
 }

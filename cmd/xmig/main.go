@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"xmig/jobs"
+	"xmig/node"
 	"xmig/xen"
 	"xmig/xen/xlsim"
 )
@@ -28,6 +29,7 @@ func main() {
 			os.Exit(xen.RunHolder(os.Args[2:]))
 		}
 	}
+	node.Version = thisBuild().String()
 	os.Exit(run(os.Args[1:], newTerminal(os.Stdout, os.Stderr)))
 }
 

@@ -31,12 +31,16 @@ func (versionCmd) Run(g *globals, t *terminal) error {
 	if g.Output == "json" {
 		return printJSON(t.Out, v)
 	}
-	commit := ""
-	if v.Commit != "" {
-		commit = " (" + v.Commit + ")"
-	}
-	_, err := fmt.Fprintf(t.Out, "xmig %s%s, %s, %s\n", v.Version, commit, v.Go, v.System)
+	_, err := fmt.Fprintf(t.Out, "xmig %s, %s, %s\n", v, v.Go, v.System)
 	return err
+}
+
+// String is what people call this binary.
+func (v built) String() string {
+	if v.Commit == "" {
+		return v.Version
+	}
+	return v.Version + " (" + v.Commit + ")"
 }
 
 func thisBuild() built {

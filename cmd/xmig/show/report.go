@@ -101,11 +101,11 @@ func ending(p func(string, ...any), r jobs.Record) {
 		p("  note       %s", n)
 	}
 	if r.State == jobs.Succeeded && r.Spec.Kind != jobs.KindSync {
-		until := "their end is not known"
+		until := ""
 		if !r.Ended.IsZero() {
-			until = "until " + At(r.Ended.Add(r.Spec.KeepSource))
+			until = ", at least until " + At(r.Ended.Add(r.Spec.KeepSource))
 		}
-		p("  shadows    the disks on %s are kept %s", r.Source, until)
+		p("  shadows    the disks on %s are kept%s", r.Source, until)
 	}
 	if f := r.Failure; f != nil && r.State != jobs.Succeeded {
 		p("  failure    %s", failureText(f))

@@ -206,7 +206,7 @@ func TestTables(t *testing.T) {
 		Disks: []jobs.Disk{{Name: "xvda", Path: "/dev/vg0/web01", Size: 512 * mib, Allocated: 100 * mib, Kind: "block"}, {Name: "hdc", Path: "/iso/a.iso", Size: mib, Kind: "file", ReadOnly: true}}}
 	hosts := []jobs.Host{
 		{Node: "hv1", Hostname: "hv1.example", Simulated: true, Version: "1.0", Xen: "4.17.7", VirtCaps: []string{"pv", "hvm"}, CPUs: 4,
-			Memory: 8 << 30, FreeMemory: 3 << 30, Bridges: []string{"xenbr0"}, Pools: []jobs.Pool{{Name: "/srv", Free: 1 << 30, Size: 4 << 30}},
+			Memory: 8 << 30, FreeMemory: 3 << 30, Bridges: []string{"xenbr0"}, Pools: []jobs.Pool{{Name: "/srv", Free: 1 << 30, Size: 4 << 30}, {Name: "/var", Free: 2 << 30}},
 			VMs: []jobs.VM{vm}, Started: noon, Seen: noon.Add(50 * time.Second)},
 		{Node: "hv2", Problem: "xl list: exit code 1", Seen: noon},
 	}

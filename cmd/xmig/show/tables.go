@@ -80,7 +80,11 @@ func Host(h jobs.Host, now time.Time) string {
 	p("memory", "%s, %s free", Bytes(h.Memory), Bytes(h.FreeMemory))
 	p("bridges", "%s", dash(strings.Join(h.Bridges, " ")))
 	for _, pool := range h.Pools {
-		p("pool", "%s: %s free of %s", pool.Name, Bytes(pool.Free), Bytes(pool.Size))
+		size := ""
+		if pool.Size > 0 {
+			size = " of " + Bytes(pool.Size)
+		}
+		p("pool", "%s: %s free%s", pool.Name, Bytes(pool.Free), size)
 	}
 	if h.Problem != "" {
 		p("problem", "%s", h.Problem)
