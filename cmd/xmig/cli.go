@@ -39,9 +39,9 @@ type globals struct {
 	Password string        `placeholder:"SECRET" group:"bus" help:"Password on the bus; better given as XMIG_PASSWORD, which no process list shows."`
 	CA       string        `name:"ca" placeholder:"FILE" type:"path" group:"bus" help:"Certificate of the authority that signed the bus server's."`
 	Timeout  time.Duration `default:"10s" group:"bus" help:"How long to wait for the bus and for answers; server and node wait for the bus for ever."`
-	Output   string        `short:"o" enum:"table,json" default:"table" help:"What to print: ${enum}."`
-	LogLevel string        `enum:"debug,info,warn,error" default:"info" help:"The least important log lines to write to stderr: ${enum}."`
-	Config   string        `placeholder:"FILE" help:"Config file, TOML (default: ${config_file}, if it is there)."`
+	Output   string        `short:"o" enum:"table,json" default:"table" group:"all" help:"What to print: ${enum}."`
+	LogLevel string        `enum:"debug,info,warn,error" default:"info" group:"all" help:"The least important log lines to write to stderr: ${enum}."`
+	Config   string        `placeholder:"FILE" group:"all" help:"Config file, TOML (default: ${config_file}, if it is there)."`
 }
 
 // defaultConfig is read if it is there.
@@ -69,10 +69,10 @@ func newParser(g *grammar, out, errs io.Writer) (*kong.Kong, error) {
 		kong.Resolvers(&settings{}),
 		kong.Vars{"config_file": defaultConfig},
 		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false, WrapUpperBound: 100}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "try", Title: "Try it"}, {Key: "move", Title: "Move"}, {Key: "look", Title: "Look"},
-			{Key: "run", Title: "Run"}, {Key: "bus", Title: "Bus"},
+			{Key: "run", Title: "Run"}, {Key: "all", Title: "Flags of all commands"}, {Key: "bus", Title: "Flags for the bus"},
 		}),
 	)
 }

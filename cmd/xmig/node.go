@@ -35,7 +35,7 @@ type nodeCmd struct {
 	ConfigDir    string        `placeholder:"DIR" type:"path" help:"Where domain configs lie (default: /etc/xen)."`
 	AutostartDir string        `placeholder:"DIR" type:"path" help:"Links to the domains that start at boot (default: auto in the config directory)."`
 	SaveDir      string        `placeholder:"DIR" type:"path" help:"Images that would be restored at boot (default: /var/lib/xen/save)."`
-	Bridges      []string      `placeholder:"NAME,..." help:"Bridges of this host (default: what /sys says)."`
+	Bridges      []string      `placeholder:"NAME" help:"Bridges of this host (default: what /sys says)."`
 	Pools        []string      `placeholder:"DIR,..." type:"path" help:"Directories whose file systems are shown as pools."`
 	Reserve      size          `placeholder:"SIZE" help:"Memory never given to arriving guests, such as 256MiB (default: none)."`
 	ShutdownWait time.Duration `default:"5m" help:"How long a cold move waits for the guest to shut down."`

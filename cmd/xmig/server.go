@@ -22,7 +22,7 @@ type serverCmd struct {
 
 	Cluster     string   `placeholder:"HOST:PORT" help:"Where the embedded bus listens for the other servers of its cluster."`
 	ClusterName string   `default:"xmig" help:"Name of the cluster; the same on all its servers."`
-	Routes      []string `placeholder:"URL,..." help:"nats://HOST:PORT of the other servers' --cluster addresses."`
+	Routes      []string `placeholder:"URL" help:"nats://HOST:PORT of the other servers' --cluster addresses."`
 	Replicas    int      `default:"0" help:"Copies of everything stored: 1 or 3 (0: 3 with --cluster, else 1)."`
 
 	LeaseTTL  time.Duration `name:"lease-ttl" default:"30s" help:"A lease that nobody renews is free after it; whole seconds."`

@@ -17,7 +17,7 @@ type submitCmd struct {
 
 	To          string        `placeholder:"HOST" help:"Where to (default: the host with the most free memory that can take it)."`
 	From        string        `placeholder:"HOST" help:"Where the VM is now; needed only if several hosts know a VM of that name."`
-	Mode        string        `enum:"auto,live,suspend,cold" default:"auto" help:"How: ${enum}. auto takes the first that this VM and both hosts can do, and says why."`
+	Mode        string        `enum:"auto,live,suspend,cold" default:"auto" help:"How: ${enum}. auto takes the first that this VM and both hosts can do, and says why; live is refused by this version."`
 	MaxDowntime time.Duration `default:"5s" help:"Longest blackout allowed, such as 800ms or 2m; a move that would take longer is refused."`
 	BWLimit     rate          `name:"bwlimit" placeholder:"RATE" help:"Most bytes per second to send, such as 200MiB/s (default: no limit)."`
 	Priority    int           `default:"50" help:"Jobs with a higher number start first."`
