@@ -45,8 +45,8 @@ func commandLine(argv []string) string {
 }
 
 // tailLines is what an error shows of stderr: libxl reports one failure in up
-// to six lines, the cause first.
-const tailLines = 6
+// to seven lines, the cause first.
+const tailLines = 8
 
 // chatter is what xl prints on stderr while all is well.
 var chatter = regexp.MustCompile(`^(xc: (progress|info): |Saving to |Loading new save file | Savefile contains |Parsing config from |Shutting down domain )`)

@@ -116,7 +116,7 @@ func TestCommandError(t *testing.T) {
 		{CommandError{Command: []string{"xl", "rename", "--", "3", "web one"}, Exit: 1}, `xl rename -- 3 "web one": exit code 1`},
 		{CommandError{Command: []string{"xl", "save"}, Exit: -1, Signal: syscall.SIGKILL}, "xl save: killed by signal 9 (killed)"},
 		{CommandError{Command: []string{"xl", "x", ""}, Exit: 2, Stderr: "\n \na\nb\n"}, `xl x "": exit code 2: a; b`},
-		{CommandError{Command: []string{"xl"}, Exit: 1, Stderr: "1\n2\n3\n4\n5\n6\n7\n"}, "xl: exit code 1: 2; 3; 4; 5; 6; 7"},
+		{CommandError{Command: []string{"xl"}, Exit: 1, Stderr: "1\n2\n3\n4\n5\n6\n7\n8\n9\n"}, "xl: exit code 1: 2; 3; 4; 5; 6; 7; 8; 9"},
 		{CommandError{Command: []string{"xl"}, Exit: 1, Stderr: "Saving to x\nxc: progress: Frames: 1/2 50%\nreason\n"}, "xl: exit code 1: reason"},
 	}
 	for _, tt := range tests {

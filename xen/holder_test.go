@@ -2,11 +2,9 @@ package xen_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,20 +19,6 @@ import (
 
 // holder is the argv prefix of the holder process.
 func holder() []string { return []string{os.Args[0], "hold", "--"} }
-
-// runWorker is a worker in a process of its own: it takes a lock and destroys
-// domain 1 under it.
-func runWorker(args []string) int {
-	lock, err := take(args[0])
-	if err == nil {
-		err = xen.XL{Command: args[1:]}.Held(lock, holder()).Destroy(context.Background(), 1)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
 
 // take takes a lock the way a worker does, or fails at once.
 func take(path string) (*os.File, error) {
@@ -135,18 +119,6 @@ func gone(pid int) bool {
 	return fields[0] == "Z" || fields[0] == "X"
 }
 
-// worker starts a worker in a process group of its own.
-func worker(t *testing.T, lock string, xl []string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{"worker", lock}, xl...)...)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd
-}
-
 // TestLockOutlivesWorker: however the worker dies, what it began goes on to its
 // end, and the lock is taken until then and free after.
 func TestLockOutlivesWorker(t *testing.T) {
@@ -163,7 +135,8 @@ func TestLockOutlivesWorker(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			lock, g := filepath.Join(t.TempDir(), "lock"), newGate(t)
-			w := worker(t, lock, g.command())
+			w := worker(t, lock, "destroy", "1", g.command())
+			start(t, w)
 			_, holder := g.met(t)
 			if err := syscall.Kill(tt.whom(w.Process.Pid), tt.signal); err != nil {
 				t.Fatal(err)

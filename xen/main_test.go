@@ -24,5 +24,6 @@ func TestMain(m *testing.M) {
 			os.Exit(runWorker(os.Args[2:]))
 		}
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // else each of them ends a second later
 	goleak.VerifyTestMain(m)
 }
