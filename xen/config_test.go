@@ -30,6 +30,7 @@ func TestParseConfig(t *testing.T) {
 		{";;\n;a=1", map[string]any{"a": number64(1)}},
 		{"\ta\t=\t'x'\t\n", map[string]any{"a": text("x")}},
 		{"a = 'first'\na = 'last'", map[string]any{"a": text("last")}},
+		{"if = 1\nfrom += 'x'", map[string]any{"if": number64(1), "from": text("x")}}, // Python's words are keys like any other
 		{"a.b_1c = 1", map[string]any{"a.b_1c": number64(1)}},
 
 		// Numbers, and strings that are numbers.

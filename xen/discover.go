@@ -79,7 +79,7 @@ func (s *scan) add(path string) (index int, added bool) {
 	case filepath.Ext(path) != ".cfg":
 		return 0, false // a kernel, for example
 	default:
-		f.fail(err)
+		f.fail(fmt.Errorf("%s: %w", path, err))
 	}
 	s.places[place] = len(s.files)
 	s.files = append(s.files, f)
@@ -97,7 +97,7 @@ func readConfig(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, errNotRegular
 	case info.Size() > maxConfigSize:
-		return nil, fmt.Errorf("%s: %d bytes, too large for a config", path, info.Size())
+		return nil, fmt.Errorf("%d bytes, too large for a config", info.Size())
 	}
 	return os.ReadFile(path)
 }

@@ -276,7 +276,7 @@ func (p *diskParser) finish() error {
 // unknown here, order, spelling. A path that cannot stand where the old one did,
 // as one with a comma or a = in it, goes to the end as target=.
 func (d Disk) WithTarget(path string) string {
-	if !d.keyed && d.from < d.to {
+	if d.from < d.to {
 		inPlace := d.spec[:d.from] + path + d.spec[d.to:]
 		if again, err := ParseDisk(inPlace); err == nil && again.Target == path && again.sameBut(d) {
 			return inPlace

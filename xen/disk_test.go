@@ -77,6 +77,10 @@ var diskForms = []struct {
 	{"/x,,xvda,r,access=w", Disk{Target: "/x", Vdev: "xvda", Format: "raw"}},
 	{"/x,,xvda,cdrom,devtype=disk", Disk{Target: "/x", Vdev: "xvda", Format: "raw"}},
 
+	{"raw:/x,format=raw,xvda", Disk{Target: "/x", Vdev: "xvda", Format: "raw"}},
+	{"/x,,xvda,backendtype=qdisk,backendtype=qdisk", Disk{Target: "/x", Vdev: "xvda", Format: "raw", Backend: "qdisk"}},
+	{"pool:0a,,xvda", Disk{Target: "pool:0a", Vdev: "xvda", Format: "raw"}}, // no prefix: letters or digits follow
+
 	// Names of disks.
 	{"/x,,xvdaa", Disk{Target: "/x", Vdev: "xvdaa", Format: "raw"}},
 	{"/x,,xvdzz", Disk{Target: "/x", Vdev: "xvdzz", Format: "raw"}},
@@ -140,6 +144,7 @@ func TestParseDiskRefuses(t *testing.T) {
 		{",raw,xvda,w", "no target"},
 		{",empty,xvda,w", "no target"},
 		{"vdev=xvda", "no target"},
+		{"/x,raw,:cdrom", "no vdev"},
 		{"phy:/dev/vg/x,xvda ,w", `vdev "xvda "`},
 		{"vdev=hdc:cdrom,target=/x.iso", `vdev "hdc:cdrom"`},
 		{"/x\n,,xvda", "a line end"},
