@@ -56,6 +56,9 @@ func operate(h *Host, op string, q Request) error {
 	switch op {
 	case "create":
 		_, err = h.Create(ctx, q)
+	case "take":
+		q.Existing = TakeExisting
+		_, err = h.Create(ctx, q)
 	case "adopt":
 		_, err = h.Adopt(ctx, q)
 	case "shadow":
@@ -156,6 +159,7 @@ func scenes() []scene {
 		{"shadow of what a job made", "shadow", made, "j2", false},
 		{"adopt", "adopt", shadow, "j1", true},
 		{"create that adopts", "create", shadow, "j1", true},
+		{"create that takes what is there", "take", data, "j1", true},
 		{"retire made", "retire", made, "j1", false},
 		{"retire adopted", "retire", adopted, "j1", false},
 		{"settle made", "settle", made, "j1", false},
@@ -222,7 +226,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// grown evens out what an adoption does for good: a shadow may have become larger.
+// grown evens out what an adoption does for good: a file may have become larger.
 func grown(before, after picture) {
 	for i := range after.Records {
 		if i < len(before.Records) {
@@ -230,7 +234,7 @@ func grown(before, after picture) {
 		}
 	}
 	for n, c := range after.Files {
-		if strings.HasSuffix(n, shadowSuffix) && strings.HasSuffix(c, `"the guest's data"`) {
+		if (n == "/disk" || strings.HasSuffix(n, shadowSuffix)) && strings.HasSuffix(c, `"the guest's data"`) {
 			after.Files[n] = before.Files[n]
 		}
 	}

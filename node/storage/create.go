@@ -187,7 +187,7 @@ func (h *Host) createNew(ctx context.Context, q Request) error {
 	if err != nil {
 		return err
 	}
-	if v.Kind != KindBlock {
+	if v.Kind == KindFile && q.Existing != TakeExisting {
 		return fmt.Errorf("%s exists and was not made by job %s: move it away, or map the disk to another path: %w", named(q.Path, real), q.Job, ErrTaken)
 	}
 	if err := fits(v, q); err != nil {
@@ -196,9 +196,15 @@ func (h *Host) createNew(ctx context.Context, q Request) error {
 	if err := notInUse(ctx, v); err != nil {
 		return err
 	}
-	// By the name as given: what it resolves to, /dev/dm-3, is not the same after a reboot.
-	r.Place, r.Kind, r.Role, r.Pending = filepath.Clean(q.Path), KindBlock, RoleAdopted, pendingAdopt
-	r.Identity = v.ID
+	if v.Kind == KindFile {
+		if r.ID, err = h.tagID(v, Record{}); err != nil {
+			return err
+		}
+	} else {
+		// By the name as given: what it resolves to, /dev/dm-3, is not the same after a reboot.
+		r.Place, r.Kind = filepath.Clean(q.Path), KindBlock
+	}
+	r.Role, r.Pending, r.Identity, r.Size = RoleAdopted, pendingAdopt, v.ID, max(v.Size, q.Size)
 	_, err = h.carry(ctx, r)
 	return err
 }

@@ -146,8 +146,8 @@ func isOwn(r Record, id Identity, tag *fileTag, tags bool) bool {
 		return tag.ID == r.ID && id.Ino == r.Identity.Ino
 	}
 	// Untagged: ours only where the intent stands and the tag is its effect
-	// (shadow), or the tag's removal is (settle).
-	return same && (r.Pending == pendingShadow || r.Pending == pendingSettle)
+	// (shadow, adopt), or the tag's removal is (settle).
+	return same && (r.Pending == pendingShadow || r.Pending == pendingAdopt || r.Pending == pendingSettle)
 }
 
 // deviceIdentity describes the block device rdev.

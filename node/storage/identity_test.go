@@ -24,6 +24,7 @@ func TestIsOwn(t *testing.T) {
 		"shadow intended, not tagged yet":         {pendingShadow, id, id, nil, true, true},
 		"shadow intended, another file by now":    {pendingShadow, id, born(4), nil, true, false},
 		"shadow intended, birth unknown":          {pendingShadow, born(0), born(0), nil, true, false},
+		"adopt intended, not tagged yet":          {pendingAdopt, id, id, nil, true, true},
 		"settle intended, tag off already":        {pendingSettle, id, id, nil, true, true},
 		"remove intended, tag taken off":          {pendingRemove, id, id, nil, true, false},
 		"not learned yet":                         {pendingCreate, Identity{}, id, mine, true, false},

@@ -377,3 +377,34 @@ func TestConfigAndDamagedRegistry(t *testing.T) {
 		t.Fatalf("damaged registry: %v", err)
 	}
 }
+
+// TestTakeExisting: a file that somebody named is taken as it is, grown, and
+// given back; without that word it is somebody else's.
+func TestTakeExisting(t *testing.T) {
+	b := newBench(t)
+	q := b.request("j1", "vm1", "disk")
+	put(t, q.Path, "theirs")
+	_, err := b.Create(context.Background(), q)
+	wantErr(t, err, ErrTaken)
+	q.Existing = TakeExisting
+	for range 2 {
+		v, err := b.Create(context.Background(), q)
+		if err != nil || v.Size != q.Size || v.ReadsZero || v.Tag == nil || v.Tag.Role != RoleAdopted {
+			t.Fatalf("%+v, %v", v, err)
+		}
+	}
+	other := q
+	other.Job = "j2"
+	_, err = b.Create(context.Background(), other)
+	wantErr(t, err, ErrTaken)
+	out, err := b.Retire(context.Background(), "j1")
+	if err != nil || len(out) != 1 || out[0].Did != DidUntag {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if got := content(t, q.Path); !strings.HasPrefix(got, "theirs") {
+		t.Errorf("the file became %.20q", got)
+	}
+	if v, err := b.Inspect(context.Background(), q.Path); err != nil || v.Tag != nil {
+		t.Errorf("given back: %+v, %v", v, err)
+	}
+}

@@ -78,6 +78,14 @@ const (
 	MakeParents              // and Retire removes those made, if empty
 )
 
+// Existing says what Create does about a file that is there and not ours.
+type Existing uint8
+
+const (
+	LeaveExisting Existing = iota // it is somebody's: ErrTaken
+	TakeExisting                  // its owner named it: adopted, grown, given back by Retire
+)
+
 // Request names one disk of one VM and what a job needs it to be.
 type Request struct {
 	Path       string
@@ -87,6 +95,7 @@ type Request struct {
 	VM         string // UUID
 	Disk       string // as the guest knows it: xvda
 	Parents    Parents
+	Existing   Existing
 
 	Host      string    // Shadow: where the VM went
 	KeepUntil time.Time // Shadow: not to be pruned before
