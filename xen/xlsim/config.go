@@ -186,7 +186,7 @@ func (c *domainConfig) addDisks(specs []string) error {
 	for _, spec := range specs {
 		d, err := parseDisk(spec)
 		if err != nil {
-			return fmt.Errorf("disk %q: %w", spec, err)
+			return err
 		}
 		c.Disks = append(c.Disks, d)
 	}

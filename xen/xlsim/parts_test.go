@@ -254,7 +254,7 @@ func TestDiskSpecs(t *testing.T) {
 		"/dev/vg/lv,,xvda":                                    lv,
 		"/dev/vg/lv,raw,xvda,rw":                              lv,
 		"phy:/dev/vg/lv,xvda,w":                               lv,
-		"  phy:/dev/vg/lv , xvda , w ":                        lv,
+		"  phy:/dev/vg/lv, xvda,\tw":                          lv,
 		"raw:/dev/vg/lv,xvda,w":                               lv,
 		"format=raw, vdev=xvda, access=rw, target=/dev/vg/lv": lv,
 		"vdev=xvda,no-discard,target=/dev/vg/lv":              lv,
@@ -271,7 +271,7 @@ func TestDiskSpecs(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v", spec, got, err, want)
 		}
 	}
-	for _, spec := range []string{"", "/dev/vg/lv", "/dev/vg/lv,,nodisk", "a,raw,xvda,w,more"} {
+	for _, spec := range []string{"", "/dev/vg/lv", "/dev/vg/lv,,nodisk", "a,raw,xvda,w,more", "phy:/dev/vg/lv , xvda , w "} {
 		if got, err := parseDisk(spec); err == nil {
 			t.Errorf("%q: %+v, must be refused", spec, got)
 		}
