@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -402,4 +403,24 @@ func BenchmarkLane(b *testing.B) {
 	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &after))
 	cpu := time.Duration(after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano())
 	b.ReportMetric(cpu.Seconds()*1024/float64(b.N), "cpu-s/GiB")
+}
+
+// TestLanesCounted: who sizes the process by its open lanes hears each change.
+func TestLanesCounted(t *testing.T) {
+	var mu sync.Mutex
+	var told []int
+	s, err := StartLaneServer(testContext(t), LaneServerConfig{Node: "hv2", Listen: "127.0.0.1", Dir: t.TempDir(), Log: zerolog.Nop(),
+		Opened: func(n int) { mu.Lock(); defer mu.Unlock(); told = append(told, n) }})
+	must(t, err)
+	defer s.Close()
+	for _, j := range []string{job, jo2, job} { // the third takes the place of the first
+		_, _, err := s.Open(testContext(t), LaneSpec{Job: j, Epoch: 1, Channels: []string{"xvda"}})
+		must(t, err)
+	}
+	s.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []int{1, 2, 1, 2, 1, 0}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
 }

@@ -50,8 +50,10 @@ type LaneServerConfig struct {
 	Ports     PortRange
 	Dir       string        // an empty directory of its own; no lane data goes there
 	Timeout   time.Duration // silence after which a lane is lost
-	Prefix    string
-	Log       zerolog.Logger
+	// Opened is told how many lanes are open, whenever that changes. nil: nobody.
+	Opened func(lanes int)
+	Prefix string
+	Log    zerolog.Logger
 }
 
 // LaneServer is the server, in memory only, that carries the lanes into this node.
@@ -257,9 +259,7 @@ func (s *LaneServer) Open(ctx context.Context, spec LaneSpec) (*LaneEnd, jobs.Ti
 		return nil, nil, err
 	}
 	s.auth.admit(user, hash, s.sourceRights(spec, user))
-	s.mu.Lock()
-	s.lanes[spec.Job] = end
-	s.mu.Unlock()
+	s.keep(spec.Job, end)
 	return end, t, nil
 }
 
@@ -330,11 +330,30 @@ func (s *LaneServer) forget(end *LaneEnd, js jetstream.JetStream, user string) {
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) && s.s.Running() {
 		s.cfg.Log.Warn().Err(err).Str("job", end.spec.Job).Msg("memory of a lane not freed")
 	}
+	s.drop(end)
+}
+
+func (s *LaneServer) keep(job string, end *LaneEnd) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanes[job] = end
+	s.tell()
+}
+
+func (s *LaneServer) drop(end *LaneEnd) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.lanes[end.spec.Job] == end {
 		delete(s.lanes, end.spec.Job)
+		s.tell()
 	}
-	s.mu.Unlock()
+}
+
+// tell says how many lanes are open; the caller holds the lock.
+func (s *LaneServer) tell() {
+	if s.cfg.Opened != nil {
+		s.cfg.Opened(len(s.lanes))
+	}
 }
 
 // sourceRights are what the source of one lane may do, and no more.

@@ -12,14 +12,14 @@ const (
 	gcPercent = 400
 	// memoryBase bounds what the collector lets the heap grow to: a dom0 is
 	// given little memory, and all of it that we take is not page cache.
-	memoryBase = 256 << 20
+	memoryBase = 224 << 20
 	// memoryPerLanes is for every further set of lanes, whose buffers and
 	// windows are alive at once.
 	memoryPerLanes = 64 << 20
 )
 
-// tuneMemory sets the collector for lanes migrations at a time, each of which
-// has one set of lanes. What the user says by GOGC and GOMEMLIMIT stays. The
+// tuneMemory sets the collector for the lanes that are open, one for each
+// migration into this process. What the user says by GOGC and GOMEMLIMIT stays. The
 // limit is a soft one: the process works harder above it and does not die.
 func tuneMemory(lanes int) {
 	if os.Getenv("GOGC") == "" {

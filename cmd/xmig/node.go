@@ -78,7 +78,7 @@ func (c *nodeCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if c.Health {
 		return askHealth(c.StateDir)
 	}
-	tuneMemory(c.Moves)
+	tuneMemory(1)
 	log := g.logger(t)
 	cfg, err := c.config(log)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *nodeCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if listen == "" {
 		listen = localAddress(busCfg.URL)
 	}
-	return runNode(ctx, cfg, busCfg, bus.LaneServerConfig{Node: cfg.Name, Listen: listen, Advertise: c.LaneAdvertise, Ports: ports, Timeout: c.LaneTimeout, Log: log}, log)
+	return runNode(ctx, cfg, busCfg, bus.LaneServerConfig{Node: cfg.Name, Listen: listen, Advertise: c.LaneAdvertise, Ports: ports, Timeout: c.LaneTimeout, Opened: tuneMemory, Log: log}, log)
 }
 
 // config makes the worker's settings of the flags.
