@@ -13,6 +13,7 @@ type Guest struct {
 	Xen           string     `json:"xen"` // version of the source's Xen
 	HWCaps        string     `json:"hw_caps,omitempty"`
 	ConfigText    []byte     `json:"config_text,omitempty"`    // its config file, byte for byte
+	ConfigMode    uint32     `json:"config_mode,omitempty"`    // its permissions: it may hold passwords
 	AutostartLink string     `json:"autostart_link,omitempty"` // path of the link; empty: none
 	AutostartText string     `json:"autostart_text,omitempty"` // what the link says
 	BootFiles     []BootFile `json:"boot_files,omitempty"`
