@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
+	"time"
 
 	"xmig/jobs"
 	"xmig/xen"
@@ -21,13 +23,14 @@ func (n *Node) boot(ctx context.Context, h *held, job jobs.Job, path string, as 
 		return fmt.Errorf("config %s: %w", path, err)
 	}
 	if _, has := cfg.String("uuid"); !has {
-		own := n.stagedPath(job) + ".boot"
-		text = append(append([]byte{}, text...), fmt.Sprintf("\nuuid = \"%s\"\n", job.VM.UUID)...)
-		if err := writeDurably(own, text, 0o600); err != nil {
+		if err := cfg.SetString("uuid", job.VM.UUID); err != nil {
+			return fmt.Errorf("config %s: %w", path, err)
+		}
+		path = n.stagedPath(job) + ".boot"
+		if err := writeDurably(path, cfg.Bytes(), 0o600); err != nil {
 			return err
 		}
-		defer os.Remove(own)
-		path = own
+		defer os.Remove(path)
 	}
 	_, err = h.xl.Create(ctx, path, as)
 	return err
@@ -39,6 +42,12 @@ func (n *Node) bootPaused(ctx context.Context, h *held, job jobs.Job) (int, erro
 	if err != nil {
 		return 0, err
 	}
+	if len(copies) == 1 && unfinished(copies[0]) { // by a boot that was killed
+		if err := n.destroyCopies(ctx, h, copies); err != nil {
+			return 0, err
+		}
+		copies = nil
+	}
 	if len(copies) == 0 {
 		if err := n.boot(ctx, h, job, n.stagedPath(job), xen.Paused); err != nil {
 			return 0, jobs.RetryLater(jobs.CodeToolstack, "create vm %s on %s: %w", job.VM.Name, h.node, err)
@@ -48,12 +57,33 @@ func (n *Node) bootPaused(ctx context.Context, h *held, job jobs.Job) (int, erro
 	return dom.ID, err
 }
 
-// bootedSince tells whether this host came up after it said f.
-func (n *Node) bootedSince(h *held, f jobs.Fact, epoch uint64) bool {
-	for _, e := range h.entries {
-		if e.Fact == string(f) && e.Epoch == epoch {
-			return n.booted.After(e.Time)
-		}
+// inBoot goes with facts whose effect a reboot of the host undoes.
+type inBoot struct {
+	Boot string `json:"boot"` // the kernel's id of the boot in which it was said
+}
+
+// bootedSince tells whether this host came up after it said f. Times could not
+// tell: a clock that is set after the boot makes any entry look older or younger.
+func (n *Node) bootedSince(h *held, f jobs.Fact, epoch uint64) (bool, error) {
+	var was inBoot
+	said, err := h.told(f, epoch, &was)
+	return said && was.Boot != n.bootID, err
+}
+
+// bootIdentity is the kernel's id of this boot, and when it began: now less
+// the time since, whose clock nobody sets.
+func bootIdentity() (id string, at time.Time, err error) {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", time.Time{}, err
 	}
-	return false
+	up, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	since, err := time.ParseDuration(strings.Fields(string(up))[0] + "s")
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("/proc/uptime: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), time.Now().Add(-since), nil
 }

@@ -17,6 +17,11 @@ import (
 
 // digestFile reads a file that the next boot needs.
 func digestFile(key, path string) (jobs.BootFile, error) {
+	if info, err := os.Stat(path); err != nil {
+		return jobs.BootFile{}, err
+	} else if !info.Mode().IsRegular() { // to open a pipe would wait for ever
+		return jobs.BootFile{}, fmt.Errorf("%s is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return jobs.BootFile{}, err
@@ -38,9 +43,19 @@ func incoming(job jobs.Job, path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".xmig-"+job.ID)
 }
 
+// receiveFiles takes in the boot files that were missing here, and returns how many.
+func (a *arrival) receiveFiles() (n int) {
+	for i, f := range a.job.Plan.Guest.BootFiles {
+		if f.Send {
+			n++
+			a.run(func(ctx context.Context) { a.receiveFile(ctx, fileChannel(i), f) })
+		}
+	}
+	return n
+}
+
 // receiveFile takes one boot file in, beside its final name.
-func (n *Node) receiveFile(ctx context.Context, a *arrival, channel string, f jobs.BootFile) {
-	defer a.done.Done()
+func (a *arrival) receiveFile(ctx context.Context, channel string, f jobs.BootFile) {
 	err := func() error {
 		out, err := os.OpenFile(incoming(a.job, f.Path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -56,11 +71,11 @@ func (n *Node) receiveFile(ctx context.Context, a *arrival, channel string, f jo
 		}
 		return err
 	}()
-	if err != nil && ctx.Err() == nil {
-		a.mu.Lock()
-		a.failed = fmt.Errorf("%s: %w", f.Path, err)
-		a.mu.Unlock()
+	if err != nil {
+		a.fail(ctx, f.Path, err)
+		return
 	}
+	a.note(func() { a.files-- })
 }
 
 // installBootFiles gives the files that were sent their names; one that came
@@ -71,7 +86,14 @@ func (n *Node) installBootFiles(job jobs.Job) error {
 			continue
 		}
 		err := os.Link(incoming(job, f.Path), f.Path)
-		if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		switch _, there := os.Lstat(f.Path); {
+		case errors.Is(err, fs.ErrNotExist) && there == nil, sameFile(incoming(job, f.Path), f.Path): // linked before a crash
+		case errors.Is(err, fs.ErrExist):
+			n.log.Warn().Str("job", job.ID).Str("vm", job.VM.Name).Str(f.Key, f.Path).Msg("is there by now, and was left as it is: the next boot reads it")
+		case err != nil:
+			return err
+		}
+		if err := syncDir(filepath.Dir(f.Path)); err != nil { // the link first, then the name it replaces
 			return err
 		}
 		if err := removeIfThere(incoming(job, f.Path)); err != nil {
@@ -79,6 +101,12 @@ func (n *Node) installBootFiles(job jobs.Job) error {
 		}
 	}
 	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 func (n *Node) dropBootFiles(job jobs.Job) error {

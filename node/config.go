@@ -19,6 +19,7 @@ type Config struct {
 	Xenstore  []string // argv prefix in front of xenstore-ls and xenstore-read; empty: on PATH
 	Holder    []string // argv prefix of the holder process: the binary and its hidden subcommand
 	Simulated bool     // XL is the simulated one; shown wherever the host is
+	BootID    string   // of this boot of the host; empty: the kernel's. A simulated host reboots alone
 
 	ConfigDir    string   // where domain configs lie: /etc/xen
 	AutostartDir string   // links to those started at boot: /etc/xen/auto

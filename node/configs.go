@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,13 +67,18 @@ func mapConfig(text []byte, job jobs.Job) ([]byte, error) {
 	return cfg.Bytes(), nil
 }
 
+// mapped is a path at the destination. One that is no disk of the guest now,
+// the image of an ejected CD for example, goes by the mapping alone.
 func mapped(job jobs.Job, path string) string {
 	for _, d := range job.Plan.Disks {
 		if d.From == path {
 			return d.To
 		}
 	}
-	return path
+	if path == "" {
+		return ""
+	}
+	return job.Spec.Map.Disk(path)
 }
 
 // mapDomain rewrites disks and bridges in the JSON of a saved domain. Without
@@ -103,7 +109,8 @@ func each(list any, key string, change func(string) string) {
 	}
 }
 
-// install puts the staged config and the autostart link in place.
+// install puts the staged config and the autostart link in place. The staged
+// file goes last: it says that there is something left to do.
 func (n *Node) install(job jobs.Job) error {
 	if job.Plan.Config == "" {
 		return nil
@@ -116,7 +123,10 @@ func (n *Node) install(job jobs.Job) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(job.Plan.Config, text, 0o644); err != nil {
+	if err := n.setAside(job, text); err != nil {
+		return err
+	}
+	if err := writeDurably(job.Plan.Config, text, configMode(job)); err != nil {
 		return err
 	}
 	if err := n.installBootFiles(job); err != nil {
@@ -127,32 +137,62 @@ func (n *Node) install(job jobs.Job) error {
 			return err
 		}
 	}
-	return os.Remove(n.stagedPath(job))
+	return removeIfThere(n.stagedPath(job))
+}
+
+// setAside keeps a config that came to be at the place since the check: it is
+// not ours to overwrite, and the guest runs, so that there is no way back.
+func (n *Node) setAside(job jobs.Job, text []byte) error {
+	path := job.Plan.Config
+	have, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(have, text) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	aside := path + "." + job.ID + ".old"
+	n.log.Warn().Str("job", job.ID).Str("vm", job.VM.Name).Str("config", path).Str("kept_as", aside).Msg("another config was put there meanwhile")
+	return os.Rename(path, aside)
+}
+
+// configMode is the mode that the config had: it may hold passwords.
+func configMode(job jobs.Job) os.FileMode {
+	if m := os.FileMode(job.Plan.Guest.ConfigMode).Perm(); m != 0 {
+		return m
+	}
+	return 0o600
 }
 
 // autostartText is what the link says here: as it was said there, unless that
 // leads elsewhere because the config directory is another one.
 func (n *Node) autostartText(job jobs.Job) string {
 	text := job.Plan.Guest.AutostartText
-	at := text
-	if !filepath.IsAbs(at) {
-		at = filepath.Join(n.cfg.AutostartDir, at)
-	}
-	if filepath.Clean(at) == filepath.Clean(job.Plan.Config) {
+	if n.leadsTo(text) == filepath.Clean(job.Plan.Config) {
 		return text
 	}
 	return job.Plan.Config
 }
 
+// leadsTo is the path that an autostart link's text means.
+func (n *Node) leadsTo(text string) string {
+	if filepath.IsAbs(text) {
+		return filepath.Clean(text)
+	}
+	return filepath.Join(n.cfg.AutostartDir, text)
+}
+
 func (n *Node) link(name, text string) error {
 	path := filepath.Join(n.cfg.AutostartDir, name)
-	if have, err := os.Readlink(path); err == nil && have == text {
+	if have, err := os.Readlink(path); err == nil && n.leadsTo(have) == n.leadsTo(text) {
 		return nil
 	}
 	if err := os.MkdirAll(n.cfg.AutostartDir, 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(text, path); err != nil {
+	if err := os.Symlink(text, path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("autostart link %s is there and leads elsewhere: remove it or give it another name, this goes on by itself then", path)
+	} else if err != nil {
 		return fmt.Errorf("autostart link: %w", err)
 	}
 	return syncDir(n.cfg.AutostartDir)
@@ -201,6 +241,10 @@ func (n *Node) park(job jobs.Job) error {
 	path := job.Plan.Guest.Config
 	if path == "" {
 		return nil
+	}
+	if text, err := os.ReadFile(path); err == nil && len(job.Plan.Guest.ConfigText) > 0 && !bytes.Equal(text, job.Plan.Guest.ConfigText) {
+		n.log.Warn().Str("job", job.ID).Str("vm", job.VM.Name).Str("config", path).Str("kept_as", path+parkedSuffix+job.Destination).
+			Msg("the config was changed while the VM moved; the destination has it as it was before")
 	}
 	err := os.Rename(path, path+parkedSuffix+job.Destination)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -15,11 +16,14 @@ import (
 
 // destination is this host as the end that takes a VM in. One serves all jobs.
 type destination struct {
-	n    *Node
-	mu   sync.Mutex
-	open map[string]*arrival // by VM: there is one session per VM
+	n        *Node
+	mu       sync.Mutex
+	open     map[string]*arrival // by VM: there is one session per VM
+	soon     sync.WaitGroup      // sessions that are about to be closed
+	reserved sync.Mutex          // held from the look at free memory to the promise of it
 }
 
+// arrival is the session of exactly this attempt.
 func (d *destination) arrival(job jobs.Job) (*arrival, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,38 +34,45 @@ func (d *destination) arrival(job jobs.Job) (*arrival, error) {
 	return a, nil
 }
 
-// closeSession ends whatever session the VM has here and joins its writers.
-func (d *destination) closeSession(vm string) {
+// closeSession ends the VM's session here if pick says so, and joins its
+// writers. It is found until they are joined, so that whoever comes meanwhile
+// waits for them too.
+func (d *destination) closeSession(vm string, pick func(*arrival) bool) {
 	d.mu.Lock()
 	a := d.open[vm]
-	delete(d.open, vm)
 	d.mu.Unlock()
+	if a == nil || !pick(a) {
+		return
+	}
 	a.closeWriters()
+	d.mu.Lock()
+	if d.open[vm] == a {
+		delete(d.open, vm)
+	}
+	d.mu.Unlock()
+}
+
+// closeUpTo ends the session of the job's attempt, or of an earlier one.
+func (d *destination) closeUpTo(job jobs.Job) {
+	d.closeSession(job.VM.UUID, func(a *arrival) bool { return !a.laterThan(job) })
+}
+
+// closeBefore ends the session of an earlier attempt.
+func (d *destination) closeBefore(job jobs.Job) {
+	d.closeSession(job.VM.UUID, func(a *arrival) bool { return !a.laterThan(job) && a.job.Attempt != job.Attempt })
 }
 
 // Reserve accepts the epoch: only with no copy of an earlier attempt left, and
 // no writer of one (R1). From then on memory, space and name are the job's.
 func (d *destination) Reserve(ctx context.Context, job jobs.Job) error {
-	d.mu.Lock()
-	a := d.open[job.VM.UUID]
-	d.mu.Unlock()
-	if a != nil && a.job.Attempt != job.Attempt {
-		d.closeSession(job.VM.UUID)
-	}
+	d.closeBefore(job) // a restore that holds the lock ends with it
 	return d.n.hold(ctx, job.VM, func(h *held) error {
-		if h.said.Has(jobs.ABORTED, job.Epoch) {
-			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d was aborted", job.VM.Name, h.node, job.Epoch)
+		d.closeBefore(job) // one that was opened while we waited
+		if err := d.accept(ctx, h, job); err != nil {
+			return err
 		}
-		if job.Kind == jobs.KindMigrate && !h.said.Has(jobs.BEGIN, job.Epoch) {
-			if top := h.said.Highest(); top >= job.Epoch {
-				return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, h.node, job.Epoch, top)
-			}
-			if err := d.n.clearEarlier(ctx, h, job); err != nil {
-				return err
-			}
-		}
-		if err := d.n.keepSession(job); err != nil {
-			return jobs.RetryLater(jobs.CodeStorage, "hold for job %s on %s: %w", job.ID, h.node, err)
+		if err := d.promise(ctx, job); err != nil {
+			return err
 		}
 		if err := d.n.volumes.Hold(ctx, job.ID, needs(job)); err != nil {
 			return jobs.Failed(jobs.CodeBlocked, "reserve on %s for vm %s: %w", h.node, job.VM.Name, err)
@@ -70,8 +81,67 @@ func (d *destination) Reserve(ctx context.Context, job jobs.Job) error {
 	})
 }
 
+// accept refuses what is late, and takes away what an earlier attempt left.
+func (d *destination) accept(ctx context.Context, h *held, job jobs.Job) error {
+	if job.Kind == jobs.KindSync {
+		return d.n.noOtherSync(job)
+	}
+	switch top := h.said.Highest(); {
+	case h.said.Has(jobs.ABORTED, job.Epoch):
+		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d was aborted", job.VM.Name, h.node, job.Epoch)
+	case h.said.Has(jobs.READY, job.Epoch):
+		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: the copy of epoch %d is whole already", job.VM.Name, h.node, job.Epoch)
+	case top == job.Epoch && h.said.Has(jobs.BEGIN, job.Epoch):
+		return nil
+	case top >= job.Epoch:
+		return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, h.node, job.Epoch, top)
+	}
+	return errors.Join(d.n.clearEarlier(ctx, h, job), d.n.clearOthers(ctx, h, job))
+}
+
+// promise holds the guest's memory by the session's file. What others were
+// promised since the check is counted.
+func (d *destination) promise(ctx context.Context, job jobs.Job) error {
+	d.reserved.Lock()
+	defer d.reserved.Unlock()
+	if takesMemory(job) {
+		info, err := d.n.xl.Info(ctx)
+		if err != nil {
+			return jobs.RetryLater(jobs.CodeToolstack, "xl info on %s: %w", d.n.cfg.Name, err)
+		}
+		lack, err := d.n.memoryLack(ctx, job, info.FreeMemory)
+		if err != nil {
+			return err
+		}
+		if lack != "" {
+			return jobs.RetryLater(jobs.CodeBlocked, "reserve memory on %s: %s", d.n.cfg.Name, lack)
+		}
+	}
+	if err := d.n.keepSession(job); err != nil {
+		return jobs.RetryLater(jobs.CodeStorage, "hold for job %s on %s: %w", job.ID, d.n.cfg.Name, err)
+	}
+	return nil
+}
+
+// noOtherSync: two jobs must not write to one device.
+func (n *Node) noOtherSync(job jobs.Job) error {
+	all, err := n.sessions()
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeStorage, "sessions of %s: %w", n.cfg.Name, err)
+	}
+	for _, other := range all {
+		if other.VM.UUID == job.VM.UUID && other.ID != job.ID {
+			return jobs.RetryLater(jobs.CodeConflict, "%s is being written by job %s; watch it with `xmig job watch %s`", job.VM.Name, other.ID, other.ID)
+		}
+	}
+	return nil
+}
+
 func needs(job jobs.Job) (all []storage.Need) {
 	for _, disk := range job.Plan.Disks {
+		if _, err := os.Stat(disk.To); job.Kind == jobs.KindSync && err == nil {
+			continue // written over: its space is taken
+		}
 		if !disk.ReadOnly {
 			all = append(all, storage.Need{Disk: disk.Name, Path: disk.To, Bytes: disk.Size})
 		}
@@ -79,69 +149,54 @@ func needs(job jobs.Job) (all []storage.Need) {
 	return all
 }
 
-// clearEarlier aborts what an earlier attempt left here.
-func (n *Node) clearEarlier(ctx context.Context, h *held, job jobs.Job) error {
-	copies, err := n.copies(ctx, job.VM)
-	if err != nil {
-		return err
-	}
-	for _, c := range copies {
-		if stateOf(c) != jobs.VMPaused {
-			return jobs.Failed(jobs.CodeConflict, "vm %s is on %s already as domain %d (%s)", job.VM.Name, h.node, c.ID, c.State)
-		}
-	}
-	for _, p := range h.said {
-		if p.Fact != jobs.BEGIN || h.said.Has(jobs.ABORTED, p.Epoch) || h.said.Has(jobs.GO, p.Epoch) || h.said.Has(jobs.COMMITTING, p.Epoch) || h.said.Has(jobs.BACK, p.Epoch) {
-			continue
-		}
-		old := job
-		old.Epoch, old.Attempt = p.Epoch, p.Attempt
-		if err := h.say(old, jobs.ABORTED, nil); err != nil {
+// Prepare makes the volumes, stages the config and opens a lane whose writers
+// run until it ends. An attempt that is over makes nothing any more.
+func (d *destination) Prepare(ctx context.Context, job jobs.Job) (ticket jobs.Ticket, err error) {
+	d.closeUpTo(job)
+	err = d.n.hold(ctx, job.VM, func(h *held) error {
+		if err := d.fresh(h, job); err != nil {
 			return err
 		}
-	}
-	return n.destroyCopies(ctx, h, copies)
+		d.closeUpTo(job)
+		ticket, err = d.prepare(ctx, job)
+		return err
+	})
+	return ticket, err
 }
 
-// destroyCopies removes paused copies that never ran; ABORTED is journalled before.
-func (n *Node) destroyCopies(ctx context.Context, h *held, copies []xen.Domain) error {
-	for _, c := range copies {
-		if err := h.xl.Destroy(ctx, c.ID); err != nil {
-			return jobs.RetryLater(jobs.CodeToolstack, "destroy the unused copy of vm %s on %s: %w", h.vm.Name, h.node, err)
-		}
+// fresh refuses what is late: the attempt must have been accepted, be the
+// newest, and have promised nothing about its copy yet.
+func (d *destination) fresh(h *held, job jobs.Job) error {
+	over := job.Kind == jobs.KindMigrate && (!h.said.Has(jobs.BEGIN, job.Epoch) || h.said.Has(jobs.ABORTED, job.Epoch) ||
+		h.said.Has(jobs.READY, job.Epoch) || h.said.Highest() > job.Epoch)
+	_, err := os.Stat(d.n.sessionPath(job.ID))
+	if over || err != nil {
+		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: attempt %s (epoch %d) is not open, or over", job.VM.Name, h.node, job.Attempt, job.Epoch)
 	}
 	return nil
 }
 
-// Prepare makes the volumes, stages the config and opens a lane whose writers
-// run until it ends.
-func (d *destination) Prepare(ctx context.Context, job jobs.Job) (jobs.Ticket, error) {
-	d.closeSession(job.VM.UUID)
+func (d *destination) prepare(ctx context.Context, job jobs.Job) (jobs.Ticket, error) {
 	devices, err := d.volumes(ctx, job)
 	if err != nil {
 		return nil, err
 	}
 	if err := d.n.stage(job); err != nil {
 		closeAll(devices)
-		return nil, jobs.RetryLater(jobs.CodeStorage, "stage the config of vm %s on %s: %w", job.VM.Name, d.n.cfg.Name, err)
+		return nil, again(err, jobs.CodeStorage, "stage the config of vm %s on %s", job.VM.Name, d.n.cfg.Name)
 	}
 	lane, ticket, err := d.n.lanes.Open(ctx, bus.LaneSpec{Job: job.ID, Epoch: job.Epoch, Channels: channels(job)})
 	if err != nil {
 		closeAll(devices)
 		return nil, jobs.RetryLater(jobs.CodeLane, "open a lane on %s for vm %s: %w", d.n.cfg.Name, job.VM.Name, err)
 	}
-	run, cancel := context.WithCancel(d.n.life)
-	a := newArrival(job, lane, cancel)
+	a := newArrival(d.n.life, job, lane)
 	for name, dev := range devices {
-		a.done.Add(1)
-		go a.receive(run, name, dev, d.n.syncSettings(job, nil))
+		a.run(func(ctx context.Context) { a.receive(ctx, name, dev, d.n.syncSettings(job, nil)) })
 	}
-	for i, f := range job.Plan.Guest.BootFiles {
-		if f.Send {
-			a.done.Add(1)
-			go d.n.receiveFile(run, a, fileChannel(i), f)
-		}
-	}
+	a.mu.Lock()
+	a.files = a.receiveFiles()
+	a.mu.Unlock()
 	d.mu.Lock()
 	d.open[job.VM.UUID] = a
 	d.mu.Unlock()
@@ -179,12 +234,12 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 		if disk.ReadOnly {
 			continue
 		}
-		vol, err := d.n.volumes.Create(ctx, storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
+		path, err := d.volume(ctx, job, disk)
 		if err != nil {
 			closeAll(devices)
 			return nil, jobs.Failed(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, d.n.cfg.Name, err)
 		}
-		dev, err := blocksync.OpenDestination(vol.Real)
+		dev, err := blocksync.OpenDestination(path)
 		if err != nil {
 			closeAll(devices)
 			return nil, jobs.RetryLater(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, d.n.cfg.Name, err)
@@ -194,48 +249,64 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 	return devices, nil
 }
 
+// volume gives the path of one disk's volume. A sync writes over a file that
+// is there, as it was asked to: such a file is never ours to take away.
+func (d *destination) volume(ctx context.Context, job jobs.Job, disk jobs.DiskMove) (string, error) {
+	if job.Kind == jobs.KindSync {
+		v, err := d.n.volumes.Inspect(ctx, disk.To)
+		if err == nil && v.Kind == storage.KindFile && v.Tag == nil {
+			return v.Real, nil
+		}
+	}
+	v, err := d.n.volumes.Create(ctx, storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
+	return v.Real, err
+}
+
 // Receive starts `xl restore -p`; the lane's memory channel feeds it through a
 // pipe, so that a session that ends makes xl fail and leave nothing.
-func (d *destination) Receive(ctx context.Context, job jobs.Job) error {
+func (d *destination) Receive(_ context.Context, job jobs.Job) error {
 	a, err := d.arrival(job)
 	if err != nil {
 		return err
+	}
+	if job.Plan.Mode != jobs.Suspend {
+		return jobs.Failed(jobs.CodeInternal, "vm %s: no memory travels in %s mode", job.VM.Name, job.Plan.Mode)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.restore != nil {
 		return nil
 	}
+	if a.closed {
+		return jobs.RetryLater(jobs.CodeLane, "vm %s on %s: the session of attempt %s is being closed", job.VM.Name, d.n.cfg.Name, job.Attempt)
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("pipe for xl restore: %w", err)
 	}
 	a.restore = &restore{done: make(chan struct{})}
-	a.done.Add(1)
-	go func() {
-		defer a.done.Done()
-		d.restore(a, r, w)
-	}()
+	a.run(func(ctx context.Context) { d.restore(ctx, a, r, w) })
 	return nil
 }
 
-// restore feeds xl and notes what came of it. It ends when the stream does.
-func (d *destination) restore(a *arrival, r, w *os.File) {
+// restore feeds xl and notes what came of it. It ends when the session does:
+// also while it waits for the lock, which whoever closes the session may hold.
+func (d *destination) restore(ctx context.Context, a *arrival, r, w *os.File) {
 	res := a.restore
 	defer close(res.done)
 	fed := make(chan error, 1)
 	go func() {
 		var err error
 		image := xen.MapImage(w, func(cfg []byte) ([]byte, error) { return mapDomain(cfg, a.job) })
-		res.stream, err = blocksync.ReceiveStream(d.n.life, a.lane.Channel(memoryChannel), image, blocksync.Settings{})
+		res.stream, err = blocksync.ReceiveStream(ctx, a.lane.Channel(memoryChannel), image, blocksync.Settings{})
 		w.Close()
 		fed <- err
 	}()
-	res.err = d.n.hold(context.WithoutCancel(d.n.life), a.job.VM, func(h *held) error {
-		if h.said.Has(jobs.ABORTED, a.job.Epoch) {
-			return jobs.RetryLater(jobs.CodeAborted, "epoch %d was aborted", a.job.Epoch)
+	res.err = d.n.hold(ctx, a.job.VM, func(h *held) error {
+		if err := d.fresh(h, a.job); err != nil {
+			return err
 		}
-		dom, err := h.xl.Restore(context.WithoutCancel(d.n.life), r)
+		dom, err := h.xl.Restore(ctx, r)
 		res.domid = dom.ID
 		return err
 	})

@@ -18,12 +18,12 @@ func (n *Node) checkDisks(ctx context.Context, job jobs.Job, b *blockers) error 
 	if err != nil {
 		return err
 	}
-	places := map[string]string{}
+	places := map[string]jobs.DiskMove{}
 	for _, disk := range job.Plan.Disks {
-		if other, twice := places[disk.To]; twice && !disk.ReadOnly {
-			b.add(disk.Name, "map", "map each to a place of its own", "%s is the place of disk %s too", disk.To, other)
+		if other, twice := places[disk.To]; twice && !(disk.ReadOnly && other.ReadOnly) {
+			b.add(disk.Name, "map", "map each to a place of its own", "%s is the place of disk %s too", disk.To, other.Name)
 		}
-		places[disk.To] = disk.Name
+		places[disk.To] = disk
 		if disk.ReadOnly {
 			if _, err := n.volumes.Inspect(ctx, disk.To); err != nil {
 				b.add(disk.Name, "read_only_disk", "copy it there, map it, or eject it", "%v", err)
@@ -52,14 +52,17 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	case err != nil:
 		b.add(disk.Name, "disk", other, "%v", err)
 		return
-	case v.Tag != nil && v.Tag.VM == job.VM.UUID && v.Tag.Disk == disk.Name:
-		return // an earlier attempt's, or its shadow
+	case v.Tag != nil && v.Tag.VM == job.VM.UUID && v.Tag.Disk == disk.Name: // an earlier attempt's, or its shadow
+		if v.Kind == storage.KindBlock && v.Size < disk.Size {
+			b.add(disk.Name, "disk_small", "make it larger, or "+other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
+		}
+		return
 	case v.Kind == storage.KindFile && job.Kind == jobs.KindMigrate:
 		b.add(disk.Name, "disk_exists", "remove it if nobody needs it, or "+other, "%s is there already and not this VM's", disk.To)
 		return
 	}
 	if v.Size < disk.Size {
-		b.add(disk.Name, "disk_small", other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
+		b.add(disk.Name, "disk_small", "make it larger, or "+other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
 	}
 	uses, err := n.volumes.InUse(ctx, disk.To)
 	if err != nil {
@@ -73,15 +76,30 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 // checkSpace sums what the missing disks need per pool.
 func (n *Node) checkSpace(ctx context.Context, job jobs.Job, b *blockers) {
 	err := n.fits(ctx, job)
-	if err == nil {
-		return
+	lacks := spaceErrors(err)
+	for _, l := range lacks {
+		b.add(l.Disk, "space", "free space there, or map the disk elsewhere", "%s has %d MiB free for %s, the disks there need %d MiB", l.Pool, l.Free>>20, l.Path, l.Need>>20)
 	}
-	var space *storage.SpaceError
-	if errors.As(err, &space) {
-		b.add(space.Disk, "space", "free space there, or map the disk elsewhere", "%s has %d MiB free for %s, the disks there need %d MiB", space.Pool, space.Free>>20, space.Path, space.Need>>20)
-		return
+	if err != nil && len(lacks) == 0 && len(b.all) == 0 { // else a disk that has no place was named already
+		b.add("", "space", "look at the disks' directories there", "%v", err)
 	}
-	b.add("", "space", "", "%v", err)
+}
+
+// spaceErrors finds every disk that does not fit in a tree of errors.
+func spaceErrors(err error) []*storage.SpaceError {
+	switch e := err.(type) {
+	case *storage.SpaceError:
+		return []*storage.SpaceError{e}
+	case interface{ Unwrap() error }:
+		return spaceErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []*storage.SpaceError
+		for _, one := range e.Unwrap() {
+			all = append(all, spaceErrors(one)...)
+		}
+		return all
+	}
+	return nil
 }
 
 // fits asks for the space of a job, and keeps what the job holds already.

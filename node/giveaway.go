@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"xmig/jobs"
 	"xmig/node/storage"
@@ -18,19 +20,32 @@ import (
 // attempt is alive: each holds it until it ends (R4).
 func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Journal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
-		copies, err := s.n.copies(ctx, job.VM)
+		sees, err := s.sees(ctx, job.VM)
 		if err != nil {
 			return err
-		}
-		sees := jobs.SourceSees{}
-		for _, d := range copies {
-			sees.Runs = sees.Runs || stateOf(d) == jobs.VMRunning
 		}
 		if err := jobs.MayCommit(h.said, destination, job.Epoch, sees); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "commit vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
 		return h.say(job, jobs.COMMITTING, nil)
 	})
+}
+
+// sees looks whether the guest can execute here. A config without a UUID gives
+// a new one at each boot, so a guest that somebody started by hand since it was
+// stopped is told by its name.
+func (s *source) sees(ctx context.Context, vm jobs.VMRef) (jobs.SourceSees, error) {
+	var sees jobs.SourceSees
+	all, err := s.n.domains(ctx)
+	for _, d := range all {
+		switch {
+		case d.UUID == vm.UUID:
+			sees.Runs = sees.Runs || stateOf(d) == jobs.VMRunning
+		case d.Name == vm.Name:
+			sees.Runs = true
+		}
+	}
+	return sees, err
 }
 
 // Release journals RELEASED: the destination may go although nobody could
@@ -72,37 +87,75 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 // runOn brings the guest of an attempt that is taken back to life, whatever
 // was left of it.
 func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
+	if err := s.awaitShutdown(ctx, h, job); err != nil {
+		return err
+	}
 	copies, err := s.n.copies(ctx, job.VM)
 	if err != nil {
 		return err
 	}
+	ended, err := s.endedByUs(h, job)
+	if err != nil {
+		return err
+	}
 	for _, d := range copies {
-		switch stateOf(d) {
-		case jobs.VMRunning:
+		switch state := stateOf(d); {
+		case state == jobs.VMRunning:
 			return nil
-		case jobs.VMPaused:
-			return h.xl.Unpause(ctx, d.ID)
-		case jobs.VMSuspended:
+		case state == jobs.VMSuspended:
 			return h.xl.ResumeSuspended(ctx, d.ID)
+		case state == jobs.VMPaused && !unfinished(d):
+			return h.xl.Unpause(ctx, d.ID)
+		case ended: // shut down and still there, or a boot of ours that was killed
+			if err := h.xl.Destroy(ctx, d.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {
+				return err
+			}
 		}
 	}
-	if !s.n.endedByUs(h, job) {
+	if !ended {
 		return nil // the guest ended by itself: its own choice stands
 	}
 	cfg := job.Plan.Guest.Config
 	if cfg == "" {
-		return fmt.Errorf("its domain is gone and it has no config file to boot from")
+		return fmt.Errorf("its domain is gone and it has no config file to boot from: start it by hand")
 	}
 	return s.n.boot(ctx, h, job, cfg, xen.Running)
 }
 
+// awaitShutdown waits for a guest that was asked to shut down and has not: one
+// that is let be would go down later, and nobody would boot it. A guest that
+// does not listen at all runs on.
+func (s *source) awaitShutdown(ctx context.Context, h *held, job jobs.Job) error {
+	var asked stopping
+	if _, err := h.told(factStopping, job.Epoch, &asked); err != nil || job.Plan.Mode != jobs.Cold {
+		return err
+	}
+	for end := s.n.now().Add(s.n.cfg.ShutdownWait); asked.Boot == s.n.bootID && s.n.now().Before(end); {
+		copies, err := s.n.copies(ctx, job.VM)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(copies, func(d xen.Domain) bool { return d.ID == asked.DomID && stateOf(d) == jobs.VMRunning }) {
+			return nil
+		}
+		if err := sleep(ctx, waitEvery); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitEvery is how often a guest is looked at that is to shut down or to show
+// that it runs: well below what either takes.
+const waitEvery = 100 * time.Millisecond
+
 // endedByUs tells whether a domain that is gone must be booted again: a cold
 // move shut it down, or this host came up after the guest was stopped.
-func (n *Node) endedByUs(h *held, job jobs.Job) bool {
+func (s *source) endedByUs(h *held, job jobs.Job) (bool, error) {
 	if job.Plan.Mode == jobs.Cold {
-		return true
+		return true, nil
 	}
-	return n.bootedSince(h, factStopping, job.Epoch)
+	return s.n.bootedSince(h, factStopping, job.Epoch)
 }
 
 // Finish journals DONE, destroys the copy that gave its guest away, parks the
@@ -112,7 +165,7 @@ func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Jour
 	if job.Kind == jobs.KindSync {
 		return nil
 	}
-	return s.n.hold(ctx, job.VM, func(h *held) error {
+	err := s.n.hold(ctx, job.VM, func(h *held) error {
 		if err := jobs.MayFinish(h.said, destination, job.Epoch); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
@@ -130,6 +183,10 @@ func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Jour
 		}
 		return s.shadow(ctx, job)
 	})
+	if err == nil {
+		s.n.news(ctx)
+	}
+	return err
 }
 
 // destroy ends the source's copy. One that runs is never touched: it would be

@@ -10,35 +10,47 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"xmig/bus"
 	"xmig/jobs"
 	"xmig/xen"
 )
 
-// present tells the bus what this host has, again and again.
-func (n *Node) present(ctx context.Context) error {
+// announce makes this host known on the bus, if no other worker has its name.
+func (n *Node) announce(ctx context.Context) (*bus.Presence, error) {
 	home, err := n.home()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n.refresh(ctx, home)
-	p, err := n.bus.Announce(ctx, bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot})
-	if err != nil {
-		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.Run(ctx) })
-	g.Go(func() error {
-		for sleep(ctx, n.cfg.Heartbeat/2) == nil {
-			n.refresh(ctx, home)
-		}
-		return nil
-	})
-	return g.Wait()
+	n.host.Home = home
+	n.refresh(ctx)
+	return n.bus.Announce(ctx, bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot})
 }
+
+// look takes the inventory again and again: what the bus is told is never much
+// older than a heartbeat.
+func (n *Node) look(ctx context.Context) error {
+	for sleep(ctx, n.cfg.Heartbeat/2) == nil {
+		n.refresh(ctx)
+	}
+	return nil
+}
+
+// news tells the bus at once that a VM came or went, so that who reads that a
+// job is done finds the VM where it says.
+func (n *Node) news(ctx context.Context) {
+	if n.known == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, newsTime)
+	defer cancel()
+	n.refresh(ctx)
+	n.known.Now(ctx)
+}
+
+// newsTime bounds how long a job waits for that; the next heartbeat tells the same.
+const newsTime = 2 * time.Second
 
 // home is the random id of this state directory.
 func (n *Node) home() (string, error) {
@@ -60,10 +72,10 @@ func (n *Node) snapshot() jobs.Host {
 	return h
 }
 
-func (n *Node) refresh(ctx context.Context, home string) {
+func (n *Node) refresh(ctx context.Context) {
 	h := n.inventory(ctx)
-	h.Home = home
 	n.mu.Lock()
+	h.Home = n.host.Home
 	n.host = h
 	n.mu.Unlock()
 }
@@ -92,7 +104,7 @@ func (n *Node) inventory(ctx context.Context) jobs.Host {
 	}
 	h.VMs = vms
 	for _, dir := range n.cfg.Pools {
-		free, name, err := n.volumes.Space(ctx, filepath.Join(dir, "x"))
+		free, name, err := n.volumes.Space(ctx, filepath.Join(dir, "volume"))
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -107,24 +119,26 @@ func (n *Node) inventory(ctx context.Context) jobs.Host {
 
 // vms lists the guests that run here and those that are halted and have a config.
 func (n *Node) vms(ctx context.Context) ([]jobs.VM, error) {
-	domains, err := n.xl.List(ctx)
+	domains, err := n.domains(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list domains: %w", err)
+		return nil, err
 	}
 	configs, problem := n.configs()
 	var vms []jobs.VM
-	taken := map[string]bool{}
+	known := map[string]bool{} // by the UUID and the name of what lives, and by config
 	for _, d := range domains {
-		if d.ID == 0 || d.Name == "(null)" || xen.Migrating(d.Name) {
+		if xen.Migrating(d.Name) {
 			continue
 		}
 		vm := n.running(ctx, d, configs)
-		taken[vm.Config] = vm.Config != ""
+		known[vm.Config], known[d.UUID], known[d.Name] = true, true, true
 		vms = append(vms, vm)
 	}
 	for _, c := range configs {
-		if !taken[c.Path] && c.Name != "" {
-			vms = append(vms, n.halted(ctx, c))
+		// A second config of a guest that lives is that guest's problem, and no
+		// halted VM of its own.
+		if c.Name != "" && !known[c.Path] && !known[c.Name] && (c.UUID == "" || !known[c.UUID]) {
+			vms = append(vms, n.halted(ctx, c, configs))
 		}
 	}
 	return vms, problem
@@ -137,9 +151,14 @@ func (n *Node) configs() ([]xen.ConfigFile, error) {
 // running describes a domain from xl's own account of it.
 func (n *Node) running(ctx context.Context, d xen.Domain, configs []xen.ConfigFile) jobs.VM {
 	vm := jobs.VM{VMRef: jobs.VMRef{UUID: d.UUID, Name: d.Name}, State: stateOf(d), Memory: d.Memory, VCPUs: d.VCPUs}
-	if c, err := xen.MatchConfig(configs, d.Name, d.UUID); err == nil {
+	c, err := xen.MatchConfig(configs, d.Name, d.UUID)
+	switch {
+	case err == nil:
 		vm.Config, vm.Autostart = c.Path, c.Autostart != ""
-	} else if !errors.Is(err, xen.ErrNoConfig) {
+		if c.Err != nil {
+			vm.Problem = c.Err.Error()
+		}
+	case !errors.Is(err, xen.ErrNoConfig):
 		vm.Problem = err.Error()
 	}
 	cfg, err := n.xl.Config(ctx, d.ID)
@@ -161,13 +180,17 @@ func (n *Node) running(ctx context.Context, d xen.Domain, configs []xen.ConfigFi
 }
 
 // halted describes a VM that only has a config file.
-func (n *Node) halted(ctx context.Context, c xen.ConfigFile) jobs.VM {
+func (n *Node) halted(ctx context.Context, c xen.ConfigFile, configs []xen.ConfigFile) jobs.VM {
 	vm := jobs.VM{VMRef: jobs.VMRef{UUID: c.UUID, Name: c.Name}, State: jobs.VMHalted, Config: c.Path, Autostart: c.Autostart != ""}
 	if vm.UUID == "" {
 		vm.UUID = derivedUUID(n.cfg.Name, c.Path)
 	}
-	if c.Err != nil {
-		vm.Problem = c.Err.Error()
+	err := c.Err
+	if err == nil {
+		_, err = xen.MatchConfig(configs, c.Name, c.UUID)
+	}
+	if err != nil {
+		vm.Problem = err.Error()
 		return vm
 	}
 	for _, disk := range c.Disks {

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +36,8 @@ type Node struct {
 	log      zerolog.Logger
 	instance string
 	started  time.Time
-	booted   time.Time
+	bootID   string    // id of this boot of the host
+	booted   time.Time // when it came up, for people
 	compress blocksync.Compress
 	now      func() time.Time
 
@@ -42,6 +45,7 @@ type Node struct {
 	dst *destination
 
 	life   context.Context // of the run: what sessions at the destination live by
+	known  *bus.Presence   // of the run
 	mu     sync.Mutex
 	active map[string]*drive // jobs driven now, by id
 	host   jobs.Host         // the last inventory
@@ -62,14 +66,17 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
-	booted, err := bootTime()
+	boot, booted, err := bootIdentity()
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	if cfg.BootID != "" {
+		boot = cfg.BootID
 	}
 	id := make([]byte, 8)
 	rand.Read(id)
 	n := &Node{
-		cfg: cfg, bus: b, lanes: lanes, volumes: volumes, log: log, now: time.Now, booted: booted,
+		cfg: cfg, bus: b, lanes: lanes, volumes: volumes, log: log, now: time.Now, bootID: boot, booted: booted,
 		xl:       xen.XL{Command: cfg.XL, Xenstore: cfg.Xenstore},
 		instance: hex.EncodeToString(id), active: map[string]*drive{},
 	}
@@ -94,63 +101,59 @@ func (n *Node) Run(ctx context.Context) error {
 	defer lock.Release()
 	n.started = n.now()
 	n.life = ctx
+	// First of all the name: with another worker's, this one would answer its
+	// calls and take back its jobs.
+	if n.known, err = n.announce(ctx); err != nil {
+		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
 	defer n.closeAll()
-	if err := n.serve(ctx); err != nil {
+	stop, err := n.serve()
+	defer stop()
+	if err != nil {
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.present(ctx) })
+	g.Go(func() error { return n.known.Run(ctx) })
+	g.Go(func() error { return n.look(ctx) })
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.sweep(ctx) })
 	n.log.Info().Str("node", n.cfg.Name).Bool("simulated", n.cfg.Simulated).Msg("node is up")
-	err = g.Wait()
-	if ctx.Err() != nil && err != nil && context.Cause(ctx) == nil {
-		return nil
-	}
-	return err
+	return g.Wait()
 }
 
+// closeAll ends the sessions; nobody opens one any more.
 func (n *Node) closeAll() {
 	n.dst.mu.Lock()
-	vms := make([]string, 0, len(n.dst.open))
-	for vm := range n.dst.open {
-		vms = append(vms, vm)
-	}
+	open := slices.Collect(maps.Keys(n.dst.open))
 	n.dst.mu.Unlock()
-	for _, vm := range vms {
-		n.dst.closeSession(vm)
+	for _, vm := range open {
+		n.dst.closeSession(vm, func(*arrival) bool { return true })
 	}
+	n.dst.soon.Wait()
 }
 
 func (n *Node) journals() string { return filepath.Join(n.cfg.StateDir, "journals") }
 
-// bootTime is when this host came up: now less /proc/uptime, whose clock no
-// one sets.
-func bootTime() (time.Time, error) {
-	raw, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return time.Time{}, err
-	}
-	up, err := time.ParseDuration(strings.Fields(string(raw))[0] + "s")
-	if err != nil {
-		return time.Time{}, fmt.Errorf("/proc/uptime: %w", err)
-	}
-	return time.Now().Add(-up), nil
-}
-
-// copies lists the domains here that are, or may be, this VM: by UUID.
-func (n *Node) copies(ctx context.Context, vm jobs.VMRef) ([]xen.Domain, error) {
+// domains lists the guests' domains here. What is being destroyed is none any
+// more: nothing brings it back, and its memory may take seconds to be freed.
+func (n *Node) domains(ctx context.Context) ([]xen.Domain, error) {
 	all, err := n.xl.List(ctx)
 	if err != nil {
 		return nil, jobs.RetryLater(jobs.CodeToolstack, "list domains on %s: %w", n.cfg.Name, err)
 	}
-	var same []xen.Domain
-	for _, d := range all {
-		if d.ID != 0 && d.UUID == vm.UUID {
-			same = append(same, d)
-		}
-	}
-	return same, nil
+	return slices.DeleteFunc(all, func(d xen.Domain) bool { return d.ID == 0 || strings.HasSuffix(string(d.State), "d") }), nil
+}
+
+// copies lists the domains here that are, or may be, this VM: by UUID.
+func (n *Node) copies(ctx context.Context, vm jobs.VMRef) ([]xen.Domain, error) {
+	all, err := n.domains(ctx)
+	return slices.DeleteFunc(all, func(d xen.Domain) bool { return d.UUID != vm.UUID }), err
+}
+
+// unfinished tells a domain whose making was killed half way: paused, without
+// a CPU, and without anything of a guest in it.
+func unfinished(d xen.Domain) bool {
+	return stateOf(d) == jobs.VMPaused && d.VCPUs == 0 && d.CPUTime == 0
 }
 
 // domain is the one domain here that is this VM.
@@ -167,9 +170,9 @@ func (n *Node) domain(ctx context.Context, vm jobs.VMRef) (xen.Domain, error) {
 
 // mustBeHalted makes sure that a guest that was halted at check still is.
 func (n *Node) mustBeHalted(ctx context.Context, vm jobs.VMRef) error {
-	all, err := n.xl.List(ctx)
+	all, err := n.domains(ctx)
 	if err != nil {
-		return jobs.RetryLater(jobs.CodeToolstack, "list domains on %s: %w", n.cfg.Name, err)
+		return err
 	}
 	for _, d := range all {
 		if d.UUID == vm.UUID || d.Name == vm.Name {
@@ -189,6 +192,15 @@ func stateOf(d xen.Domain) jobs.VMState {
 		return jobs.VMRunning
 	}
 	return jobs.VMOther
+}
+
+// again marks an error as one that may be gone at the next try, unless whoever
+// made it knew better.
+func again(err error, code jobs.Code, format string, args ...any) error {
+	if jobs.ClassOf(err) != jobs.Retry {
+		return fmt.Errorf(format+": %w", append(args, err)...)
+	}
+	return jobs.RetryLater(code, format+": %w", append(args, err)...)
 }
 
 // diskError names the disk; a lane that broke is worth another try, content

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"xmig/jobs"
 	"xmig/node/journal"
@@ -90,6 +91,16 @@ func (h *held) say(job jobs.Job, f jobs.Fact, data any) error {
 	h.entries = append(h.entries, e)
 	h.said = append(h.said, jobs.Promise{Fact: f, Epoch: e.Epoch, Attempt: e.Attempt})
 	return nil
+}
+
+// when tells the time at which a fact was said.
+func (h *held) when(f jobs.Fact, epoch uint64) time.Time {
+	for _, e := range h.entries {
+		if e.Fact == string(f) && e.Epoch == epoch {
+			return e.Time
+		}
+	}
+	return time.Time{}
 }
 
 // told reads what went with a fact; false: it was never said.

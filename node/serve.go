@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"xmig/bus"
 	"xmig/jobs"
@@ -24,38 +25,40 @@ type CheckReply struct {
 	Blockers []jobs.Blocker `json:"blockers,omitempty"`
 }
 
-// serve answers calls until the bus connection ends.
-func (n *Node) serve(ctx context.Context) error {
+// serve answers calls, on the bus and over lanes, until stop is called; stop
+// waits for those at work and may be called after an error too.
+func (n *Node) serve() (stop func(), err error) {
+	var ways []*bus.Service
+	stop = func() {
+		for _, s := range ways {
+			s.Close()
+		}
+	}
 	s, err := n.bus.NodeService(n.cfg.Name, bus.ServiceConfig{Name: "xmig-node", Version: "1.0.0",
 		Meta: map[string]string{"node": n.cfg.Name, "version": Version}, Log: n.log})
 	if err != nil {
-		return err
+		return stop, err
 	}
-	context.AfterFunc(ctx, s.Close)
+	ways = append(ways, s)
 	over, err := n.lanes.Service(bus.ServiceConfig{Name: "xmig-lane", Version: "1.0.0", Log: n.log})
 	if err != nil {
-		return err
+		return stop, err
 	}
-	context.AfterFunc(ctx, over.Close)
-	for _, way := range []*bus.Service{s, over} {
-		if err := bus.ServeDestination(way, n.dst); err != nil {
-			return err
-		}
-	}
-	if err := bus.Serve(s, "cancel", func(_ context.Context, r CancelRequest) (struct{}, error) {
-		return struct{}{}, n.cancel(r.Job, r.By)
-	}); err != nil {
-		return err
-	}
-	if err := bus.Serve(s, "inventory", func(ctx context.Context, _ struct{}) (jobs.Host, error) {
-		h := n.inventory(ctx)
-		h.Home = n.snapshot().Home
-		return h, nil
-	}); err != nil {
-		return err
-	}
-	return bus.Serve(s, "check-move", func(ctx context.Context, r CheckRequest) (CheckReply, error) {
-		plan, blockers, err := jobs.Examine(ctx, n.src, n.bus.Destination(r.Job.Destination), r.Job)
-		return CheckReply{Plan: plan, Blockers: blockers}, err
-	})
+	ways = append(ways, over)
+	return stop, errors.Join(
+		bus.ServeDestination(s, n.dst),
+		bus.ServeDestination(over, n.dst),
+		bus.Serve(s, "cancel", func(_ context.Context, r CancelRequest) (struct{}, error) {
+			return struct{}{}, n.cancel(r.Job, r.By)
+		}),
+		bus.Serve(s, "inventory", func(ctx context.Context, _ struct{}) (jobs.Host, error) {
+			h := n.inventory(ctx)
+			h.Home = n.snapshot().Home
+			return h, nil
+		}),
+		bus.Serve(s, "check-move", func(ctx context.Context, r CheckRequest) (CheckReply, error) {
+			plan, blockers, err := jobs.Examine(ctx, n.src, n.bus.Destination(r.Job.Destination), r.Job)
+			return CheckReply{Plan: plan, Blockers: blockers}, err
+		}),
+	)
 }

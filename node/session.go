@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,15 +21,19 @@ import (
 // a worker that starts again knows what it holds for whom.
 type arrival struct {
 	job    jobs.Job
-	cancel context.CancelFunc
 	lane   *bus.LaneEnd
-	done   sync.WaitGroup // writers and restore
+	ended  <-chan struct{} // closed when the session is
+	cancel context.CancelFunc
+	run    func(func(context.Context)) // with the context that cancel ends
+	done   sync.WaitGroup              // writers and restore
 
 	mu      sync.Mutex
 	passes  map[string]blocksync.Result // last pass of each disk
+	files   int                         // boot files still to come
 	failed  error                       // the first error of any writer
-	changed chan struct{}               // closed and replaced when passes or failed change
+	changed chan struct{}               // closed and replaced when one of these changes
 	restore *restore
+	closed  bool // nothing may be started any more
 }
 
 // restore is the memory image on its way into xl.
@@ -39,36 +44,53 @@ type restore struct {
 	err    error
 }
 
-func newArrival(job jobs.Job, lane *bus.LaneEnd, cancel context.CancelFunc) *arrival {
-	return &arrival{job: job, lane: lane, cancel: cancel, passes: map[string]blocksync.Result{}, changed: make(chan struct{})}
+func newArrival(life context.Context, job jobs.Job, lane *bus.LaneEnd) *arrival {
+	ctx, cancel := context.WithCancel(life)
+	a := &arrival{job: job, lane: lane, ended: ctx.Done(), cancel: cancel, passes: map[string]blocksync.Result{}, changed: make(chan struct{})}
+	a.run = func(f func(context.Context)) {
+		a.done.Add(1)
+		go func() {
+			defer a.done.Done()
+			f(ctx)
+		}()
+	}
+	return a
+}
+
+// note changes what a session knows of its writers, and wakes who waits for that.
+func (a *arrival) note(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+func (a *arrival) fail(ctx context.Context, what string, err error) {
+	if ctx.Err() == nil {
+		a.note(func() { a.failed = cmp.Or(a.failed, fmt.Errorf("%s: %w", what, err)) })
+	}
 }
 
 // receive writes one disk's passes until the lane ends.
 func (a *arrival) receive(ctx context.Context, name string, dev *blocksync.Device, s blocksync.Settings) {
-	defer a.done.Done()
 	defer dev.Close()
 	for {
 		res, err := blocksync.Receive(ctx, a.lane.Channel(name), dev, s)
-		a.mu.Lock()
-		if err == nil {
-			a.passes[name] = res
-		} else if a.failed == nil && ctx.Err() == nil {
-			a.failed = fmt.Errorf("disk %s: %w", name, err)
-		}
-		close(a.changed)
-		a.changed = make(chan struct{})
-		a.mu.Unlock()
 		if err != nil {
+			a.fail(ctx, "disk "+name, err)
 			return
 		}
+		a.note(func() { a.passes[name] = res })
 	}
 }
 
-// await waits until every disk has ended pass n, and returns the last passes.
+// await waits until every disk has ended pass n and every boot file is here,
+// and returns the last passes.
 func (a *arrival) await(ctx context.Context, n uint32, disks []string) (map[string]blocksync.Result, error) {
 	for {
 		a.mu.Lock()
-		all, failed, changed := true, a.failed, a.changed
+		all, failed, changed := a.files == 0, a.failed, a.changed
 		got := make(map[string]blocksync.Result, len(disks))
 		for _, d := range disks {
 			got[d] = a.passes[d]
@@ -83,6 +105,8 @@ func (a *arrival) await(ctx context.Context, n uint32, disks []string) (map[stri
 		}
 		select {
 		case <-changed:
+		case <-a.ended:
+			return nil, jobs.RetryLater(jobs.CodeAborted, "vm %s: the session of attempt %s was ended", a.job.VM.Name, a.job.Attempt)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for pass %d of vm %s: %w", n, a.job.VM.Name, context.Cause(ctx))
 		}
@@ -90,14 +114,30 @@ func (a *arrival) await(ctx context.Context, n uint32, disks []string) (map[stri
 }
 
 // closeWriters ends the lane and waits until nobody of this session writes to
-// a disk or feeds a restore any more (R1).
+// a disk or feeds a restore any more (R1). Everyone who calls it waits.
 func (a *arrival) closeWriters() {
-	if a == nil {
-		return
-	}
-	a.cancel()
+	a.end()
 	a.lane.Close()
 	a.done.Wait()
+}
+
+// closeDisks ends the writers; the lane stays for calls.
+func (a *arrival) closeDisks() {
+	a.end()
+	a.done.Wait()
+}
+
+func (a *arrival) end() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.cancel()
+}
+
+// laterThan: what is done for job must leave this session alone. A device that
+// is synced has no epochs: there another job's session is never ours to end.
+func (a *arrival) laterThan(job jobs.Job) bool {
+	return a.job.Epoch > job.Epoch || job.Kind == jobs.KindSync && a.job.ID != job.ID
 }
 
 // Session files. They are written before anything is held or made for a job
@@ -118,12 +158,17 @@ func (n *Node) keepSession(job jobs.Job) error {
 
 // sessions reads what this host holds for jobs, whatever worker wrote it.
 func (n *Node) sessions() ([]jobs.Job, error) {
-	names, err := filepath.Glob(n.sessionPath("*"))
+	dir := filepath.Dir(n.sessionPath(""))
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var all []jobs.Job
-	for _, name := range names {
+	for _, e := range names {
+		name := filepath.Join(dir, e.Name())
+		if filepath.Ext(name) != ".json" {
+			continue // being written, or left by a crash while it was
+		}
 		raw, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -145,26 +190,4 @@ func (n *Node) forgetSession(job string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(n.sessionPath(job)))
-}
-
-// heldMemory is what arriving guests will need and xl does not know of yet.
-func (n *Node) heldMemory(ctx context.Context, except string) (int64, error) {
-	all, err := n.sessions()
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	for _, job := range all {
-		if job.ID == except || job.Kind != jobs.KindMigrate || job.Plan.Guest.State == jobs.VMHalted {
-			continue
-		}
-		copies, err := n.copies(ctx, job.VM)
-		if err != nil {
-			return 0, err
-		}
-		if len(copies) == 0 { // else its memory is taken already
-			sum += job.Plan.Guest.Memory
-		}
-	}
-	return sum, nil
 }

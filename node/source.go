@@ -28,14 +28,12 @@ type departure struct {
 	lane    *bus.LaneEnd
 	devices map[string]*blocksync.Device
 	limit   *rate.Limiter
-	cancel  context.CancelFunc // ends what watches the lane
 }
 
 func (d *departure) close() {
 	if d == nil {
 		return
 	}
-	d.cancel()
 	d.lane.Close()
 	for _, dev := range d.devices {
 		dev.Close()
@@ -80,7 +78,7 @@ func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeLane, "lane to %s: %w", job.Destination, err)
 	}
-	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, cancel: func() {}}
+	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}}
 	if job.Spec.BWLimit > 0 {
 		d.limit = rate.NewLimiter(rate.Limit(job.Spec.BWLimit), max(blocksync.MaxPayload, int(job.Spec.BWLimit/4)))
 	}
@@ -94,7 +92,7 @@ func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error
 		}
 		if err != nil {
 			d.close()
-			return jobs.RetryLater(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, s.n.cfg.Name, err)
+			return again(err, jobs.CodeStorage, "disk %s of vm %s on %s", disk.Name, job.VM.Name, s.n.cfg.Name)
 		}
 	}
 	s.n.callOver(job.ID, lane)
@@ -114,10 +112,13 @@ func (s *source) sendBootFiles(ctx context.Context, job jobs.Job, d *departure) 
 		if err != nil {
 			return jobs.Failed(jobs.CodeStorage, "%s of vm %s on %s: %w", f.Key, job.VM.Name, s.n.cfg.Name, err)
 		}
-		_, err = blocksync.SendStream(ctx, d.lane.Channel(fileChannel(i)), in, blocksync.Settings{Limit: d.limit})
+		sent, err := blocksync.SendStream(ctx, d.lane.Channel(fileChannel(i)), in, blocksync.Settings{Limit: d.limit})
 		in.Close()
 		if err != nil {
 			return jobs.RetryLater(jobs.CodeLane, "%s of vm %s: %w", f.Path, job.VM.Name, err)
+		}
+		if sent.Digest != f.Digest { // said now, and not when the guest stands still
+			return jobs.RetryLater(jobs.CodeStorage, "%s of vm %s was changed on %s since it was checked", f.Path, job.VM.Name, s.n.cfg.Name)
 		}
 	}
 	return nil
@@ -141,11 +142,14 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 	g, gctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
 	for _, disk := range job.Plan.Disks {
-		dev := d.devices[disk.Name]
-		if dev == nil {
+		if disk.ReadOnly {
 			continue
 		}
+		dev := d.devices[disk.Name]
 		g.Go(func() error {
+			if dev == nil { // the plan is a newer one than the lane's
+				return jobs.RetryLater(jobs.CodeLane, "disk %s of vm %s: the lane to %s was opened without it", disk.Name, job.VM.Name, job.Destination)
+			}
 			settings := s.n.syncSettings(job, watch.disk(disk.Name))
 			settings.Limit = d.limit
 			res, err := blocksync.Send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
@@ -168,6 +172,12 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 	return rep.InOrder(job), nil
 }
 
+// stopping goes with STOPPING: which domain was told to stop, and in which boot.
+type stopping struct {
+	inBoot
+	DomID int `json:"domid"`
+}
+
 // Stop ends the guest's writing. In suspend mode xl's memory image flows
 // straight into the lane; a pipe that breaks makes xl resume the guest.
 func (s *source) Stop(ctx context.Context, job jobs.Job) (jobs.Stopped, error) {
@@ -183,7 +193,10 @@ func (s *source) Stop(ctx context.Context, job jobs.Job) (jobs.Stopped, error) {
 		if err != nil {
 			return err
 		}
-		if err := h.say(job, factStopping, nil); err != nil {
+		if state := stateOf(dom); state != jobs.VMRunning {
+			return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is %s now: only a guest that runs is stopped and moved", job.VM.Name, s.n.cfg.Name, state)
+		}
+		if err := h.say(job, factStopping, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
 			return err
 		}
 		out.At, out.Ran = s.n.now(), true
@@ -245,6 +258,9 @@ func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain
 // second copy, and journals SEALED.
 func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if h.said.Has(jobs.BACK, job.Epoch) { // the link must not go again after it was put back
+			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, h.node, job.Epoch)
+		}
 		if err := s.n.disarm(h, job); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"xmig/jobs"
@@ -24,29 +25,61 @@ func (n *Node) sweep(ctx context.Context) error {
 }
 
 func (n *Node) sweepOnce(ctx context.Context) error {
+	holders, err := n.volumes.Holders(ctx) // before the sessions: those are written before space is held
+	if err != nil {
+		return err
+	}
 	all, err := n.sessions()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, job := range all {
-		rec, err := n.bus.Records().Load(ctx, job.ID)
-		if err != nil {
+		holders = slices.DeleteFunc(holders, func(h string) bool { return h == job.ID })
+		if err := n.sweepJob(ctx, job); err != nil {
 			errs = append(errs, fmt.Errorf("job %s: %w", job.ID, err))
-			continue
-		}
-		// Before the line the source decides; behind it the job settles. A
-		// record that is final and did not succeed has gone back for good.
-		if rec.State.Final() && rec.State != jobs.Succeeded {
-			n.log.Info().Str("job", job.ID).Str("vm", job.VM.Name).Str("state", string(rec.State)).Msg("cleaning what the job left here")
-			last := rec.Job()
-			last.Epoch, last.Attempt = job.Epoch, job.Attempt
-			if _, err := n.dst.Abort(ctx, last, jobs.JobOver); err != nil {
-				errs = append(errs, fmt.Errorf("job %s: %w", job.ID, err))
-			}
 		}
 	}
+	for _, job := range holders { // of a check that was cut off
+		errs = append(errs, n.volumes.ReleaseHold(ctx, job))
+	}
 	return errors.Join(errs...)
+}
+
+// sweepJob does for one job what its source would ask for, if it could.
+func (n *Node) sweepJob(ctx context.Context, job jobs.Job) error {
+	if err := n.carryOn(ctx, job); err != nil {
+		return err
+	}
+	rec, err := n.bus.Records().Load(ctx, job.ID)
+	if err != nil {
+		return err
+	}
+	// Before the line the source decides; behind it the job settles. A record
+	// that is final and did not succeed has gone back for good.
+	switch {
+	case rec.State == jobs.Succeeded: // a late call made the session anew
+		return n.dst.Settle(ctx, job)
+	case rec.State.Final():
+		n.log.Info().Str("job", job.ID).Str("vm", job.VM.Name).Str("state", string(rec.State)).Msg("cleaning what the job left here")
+		_, err = n.dst.Abort(ctx, job, jobs.JobOver)
+	}
+	return err
+}
+
+// carryOn resumes a guest that was given GO by a worker before this one: the
+// way forward survives the source's death.
+func (n *Node) carryOn(ctx context.Context, job jobs.Job) error {
+	_, entries, err := n.open(job.VM)
+	if err != nil {
+		return err
+	}
+	said := promises(entries)
+	if !said.Has(jobs.GO, job.Epoch) || said.Has(jobs.RUNNING, job.Epoch) || said.Has(jobs.ABORTED, job.Epoch) {
+		return nil
+	}
+	_, _, err = n.dst.Go(ctx, job, jobs.Permission{})
+	return err
 }
 
 // letGo ends what this host holds for a job: volumes as end says (taken back
@@ -75,13 +108,11 @@ func (d *destination) closeSoon(vm string) {
 	if a == nil {
 		return
 	}
-	go func() { // ends by itself, or with the worker
-		_ = sleep(d.n.life, 2*time.Second)
-		d.mu.Lock()
-		if d.open[vm] == a {
-			delete(d.open, vm)
-		}
-		d.mu.Unlock()
-		a.closeWriters()
-	}()
+	d.soon.Go(func() {
+		_ = sleep(d.n.life, answerTime) // the worker's end is a reason not to wait
+		d.closeSession(vm, func(b *arrival) bool { return a == b })
+	})
 }
+
+// answerTime is enough for an answer to leave this process.
+const answerTime = 2 * time.Second

@@ -23,7 +23,8 @@ type readiness struct {
 // Ready waits until disks and memory are whole and durable, compares them with
 // the source's seal, closes every writer and journals READY.
 func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (jobs.Evidence, error) {
-	if e, err := d.n.evidence(ctx, job.VM); err != nil || e.Journal.Has(jobs.READY, job.Epoch) {
+	e, err := d.n.evidence(ctx, job.VM)
+	if err != nil || e.Journal.Has(jobs.READY, job.Epoch) && !e.Journal.Has(jobs.ABORTED, job.Epoch) {
 		return e, err
 	}
 	a, err := d.arrival(job)
@@ -39,10 +40,13 @@ func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (
 			return jobs.Evidence{}, err
 		}
 	}
-	d.closeDisks(a)
+	a.closeDisks()
 	err = d.n.hold(ctx, job.VM, func(h *held) error {
-		if h.said.Has(jobs.ABORTED, job.Epoch) {
-			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d was aborted", job.VM.Name, h.node, job.Epoch)
+		if h.said.Has(jobs.READY, job.Epoch) && !h.said.Has(jobs.ABORTED, job.Epoch) {
+			return nil // asked twice; nothing is made for the second asking
+		}
+		if err := d.fresh(h, job); err != nil {
+			return err
 		}
 		if seal.Memory == nil && seal.Run {
 			if domid, err = d.n.bootPaused(ctx, h, job); err != nil {
@@ -105,12 +109,6 @@ func (d *destination) restored(ctx context.Context, a *arrival, seal jobs.Seal) 
 	return res.domid, nil
 }
 
-// closeDisks ends the disks' writers; the lane stays for calls.
-func (d *destination) closeDisks(a *arrival) {
-	a.cancel()
-	a.done.Wait()
-}
-
 // mustBePaused makes sure that exactly the copy of this attempt is here.
 func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int) error {
 	copies, err := d.n.copies(ctx, job.VM)
@@ -126,6 +124,12 @@ func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int)
 	return nil
 }
 
+// going goes with GO.
+type going struct {
+	readiness
+	inBoot
+}
+
 // Go journals GO (R7), has the guest run, proves it and journals RUNNING.
 func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (jobs.Ran, jobs.Evidence, error) {
 	var ran jobs.Ran
@@ -137,17 +141,20 @@ func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (
 		if _, err := h.told(jobs.READY, job.Epoch, &ready); err != nil {
 			return err
 		}
-		seen, err := d.copySeen(ctx, job, ready)
+		seen, dom, err := d.copySeen(ctx, h, job, ready)
 		if err != nil {
+			return err
+		}
+		if err := d.abortLost(h, job, seen); err != nil {
 			return err
 		}
 		if err := jobs.MayGo(h.said, job.Epoch, job.Attempt, h.node, p, seen); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "resume vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
-		if err := h.say(job, jobs.GO, ready); err != nil {
+		if err := h.say(job, jobs.GO, going{ready, inBoot{d.n.bootID}}); err != nil {
 			return err
 		}
-		if ran, err = d.run(ctx, h, job, ready, seen); err != nil {
+		if ran, err = d.run(ctx, h, job, seen, dom); err != nil {
 			return err
 		}
 		return h.say(job, jobs.RUNNING, ran)
@@ -159,86 +166,128 @@ func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (
 	return ran, e, err
 }
 
-// copySeen looks at the copy of this attempt right before an effect.
-func (d *destination) copySeen(ctx context.Context, job jobs.Job, ready readiness) (jobs.CopySeen, error) {
+// abortLost gives the guest back where its copy went before it was let go,
+// with a reboot of this host for example: no asking brings that copy back, and
+// only ABORTED lets a source that has committed run it again (R5a).
+func (d *destination) abortLost(h *held, job jobs.Job, seen jobs.CopySeen) error {
+	if seen != jobs.CopyNone || !h.said.Has(jobs.READY, job.Epoch) || h.said.Has(jobs.GO, job.Epoch) || h.said.Has(jobs.ABORTED, job.Epoch) {
+		return nil
+	}
+	if err := h.say(job, jobs.ABORTED, nil); err != nil {
+		return err
+	}
+	return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: its paused copy is gone; the attempt is aborted", job.VM.Name, h.node)
+}
+
+// copySeen looks at the copy of this attempt right before an effect. After GO
+// and a reboot of this host, what is here was booted for that GO.
+func (d *destination) copySeen(ctx context.Context, h *held, job jobs.Job, ready readiness) (jobs.CopySeen, xen.Domain, error) {
+	rebooted, err := d.n.bootedSince(h, jobs.GO, job.Epoch)
+	if err != nil {
+		return "", xen.Domain{}, err
+	}
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
-		return "", err
+		return "", xen.Domain{}, err
 	}
-	if len(copies) == 0 {
-		if ready.DomID == 0 && !ready.Seal.Run {
-			return jobs.CopyHalted, nil
+	if rebooted && len(copies) == 1 && unfinished(copies[0]) { // by a boot that was killed
+		if err := d.n.destroyCopies(ctx, h, copies); err != nil {
+			return "", xen.Domain{}, err
 		}
-		return jobs.CopyNone, nil
+		copies = nil
 	}
-	if len(copies) == 1 && copies[0].ID == ready.DomID && stateOf(copies[0]) == jobs.VMPaused {
-		return jobs.CopyPaused, nil
+	switch {
+	case len(copies) == 0 && ready.DomID == 0 && !ready.Seal.Run:
+		return jobs.CopyHalted, xen.Domain{}, nil
+	case len(copies) == 0:
+		return jobs.CopyNone, xen.Domain{}, nil
+	case len(copies) == 1 && (copies[0].ID == ready.DomID || rebooted) && stateOf(copies[0]) == jobs.VMPaused:
+		return jobs.CopyPaused, copies[0], nil
 	}
-	return jobs.CopyRuns, nil
+	return jobs.CopyRuns, copies[0], nil
 }
 
 // run carries GO out. After a reboot of this host the copy is gone and never
 // ran since, so the disks, which nobody else has, are booted (R9).
-func (d *destination) run(ctx context.Context, h *held, job jobs.Job, ready readiness, seen jobs.CopySeen) (jobs.Ran, error) {
-	if seen == jobs.CopyHalted {
-		return jobs.Ran{At: d.n.now()}, nil
-	}
-	if seen == jobs.CopyNone {
-		if !d.n.bootedSince(h, jobs.GO, job.Epoch) {
-			return jobs.Ran{}, jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; `xmig resolve %s` boots it here from its disks",
-				job.VM.Name, h.node, job.ID)
-		}
-		if err := d.n.boot(ctx, h, job, d.n.stagedPath(job), xen.Running); err != nil {
-			return jobs.Ran{}, jobs.RetryLater(jobs.CodeToolstack, "boot vm %s on %s after the host's reboot: %w", job.VM.Name, h.node, err)
-		}
-	}
-	at := d.n.now()
-	if seen == jobs.CopyPaused {
-		if err := h.xl.Unpause(ctx, ready.DomID); err != nil && !errors.Is(err, xen.ErrNotPaused) {
-			return jobs.Ran{}, jobs.RetryLater(jobs.CodeToolstack, "unpause vm %s on %s: %w", job.VM.Name, h.node, err)
+func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.CopySeen, dom xen.Domain) (jobs.Ran, error) {
+	at, cpu := d.n.now(), -1.0
+	switch seen {
+	case jobs.CopyHalted:
+		return jobs.Ran{At: at}, nil
+	case jobs.CopyNone:
+		if err := d.bootAfterGo(ctx, h, job); err != nil {
+			return jobs.Ran{}, err
 		}
 		at = d.n.now()
+	case jobs.CopyPaused:
+		if err := h.xl.Unpause(ctx, dom.ID); err != nil && !errors.Is(err, xen.ErrNotPaused) {
+			return jobs.Ran{}, jobs.RetryLater(jobs.CodeToolstack, "unpause vm %s on %s: %w", job.VM.Name, h.node, err)
+		}
+		at, cpu = d.n.now(), dom.CPUTime
+	case jobs.CopyRuns:
+		at = h.when(jobs.GO, job.Epoch) // it was unpaused right after that was said
 	}
-	domid, err := d.prove(ctx, job)
+	domid, err := d.prove(ctx, job, cpu)
 	return jobs.Ran{DomID: domid, At: at}, err
 }
 
+func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job) error {
+	rebooted, err := d.n.bootedSince(h, jobs.GO, job.Epoch)
+	if err != nil {
+		return err
+	}
+	if !rebooted {
+		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; `xmig resolve %s` boots it here from its disks",
+			job.VM.Name, h.node, job.ID)
+	}
+	if job.Plan.Config == "" {
+		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: the host rebooted after GO and the VM has no config to boot from; start it by hand from its disks", job.VM.Name, h.node)
+	}
+	if err := d.n.boot(ctx, h, job, d.n.stagedPath(job), xen.Running); err != nil {
+		return jobs.RetryLater(jobs.CodeToolstack, "boot vm %s on %s after the host's reboot: %w", job.VM.Name, h.node, err)
+	}
+	return nil
+}
+
 // prove waits until the guest was seen to run under its final name: its CPU
-// time grows.
-func (d *destination) prove(ctx context.Context, job jobs.Job) (int, error) {
+// time grows, beyond cpu where that is known from before it was unpaused.
+func (d *destination) prove(ctx context.Context, job jobs.Job, cpu float64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.n.cfg.ProveWait)
 	defer cancel()
-	first := -1.0
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	for {
 		dom, err := d.n.domain(ctx, job.VM)
 		if err == nil && stateOf(dom) == jobs.VMRunning && dom.Name == job.VM.Name {
-			if first >= 0 && dom.CPUTime > first {
-				tick.Stop()
+			if cpu >= 0 && dom.CPUTime > cpu {
 				return dom.ID, nil
 			}
-			if first < 0 {
-				first = dom.CPUTime
+			if cpu < 0 {
+				cpu = dom.CPUTime
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			tick.Stop()
-			return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s was unpaused and did not show any CPU time within %s (%v)", job.VM.Name, d.n.cfg.Name, d.n.cfg.ProveWait, err)
+			if err == nil {
+				err = fmt.Errorf("its state is %s", dom.State)
+			}
+			return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s was unpaused and did not show any CPU time within %s: %w", job.VM.Name, d.n.cfg.Name, d.n.cfg.ProveWait, err)
 		}
 	}
 }
 
 // Abort journals ABORTED (R9), then destroys the copy; volumes stay for the
-// next attempt unless the job is over.
+// next attempt unless the job is over. The session of a later attempt is left alone.
 func (d *destination) Abort(ctx context.Context, job jobs.Job, scope jobs.AbortScope) (jobs.Evidence, error) {
-	d.closeSession(job.VM.UUID)
+	d.closeUpTo(job) // a restore that holds the lock ends with it
 	err := d.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Kind == jobs.KindMigrate {
 			if err := d.abort(ctx, h, job); err != nil {
 				return err
 			}
 		}
+		d.closeUpTo(job) // one that was opened while we waited
 		if scope != jobs.JobOver {
 			return nil
 		}
@@ -254,29 +303,27 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 	if !h.said.Has(jobs.BEGIN, job.Epoch) {
 		return h.say(job, jobs.ABORTED, nil) // a Reserve that is still on its way finds this
 	}
-	var ready readiness
-	if _, err := h.told(jobs.READY, job.Epoch, &ready); err != nil {
-		return err
-	}
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
 		return err
 	}
+	if h.said.Highest() > job.Epoch {
+		copies = nil // a later attempt's
+	}
 	seen := jobs.CopyNone
 	for _, c := range copies {
-		if seen = jobs.CopyPaused; stateOf(c) != jobs.VMPaused {
-			seen = jobs.CopyRuns
+		seen = jobs.CopyPaused
+		if alive(c) || h.said.Has(jobs.GO, job.Epoch) && stateOf(c) != jobs.VMPaused {
+			seen = jobs.CopyRuns // or did, and ended
 			break
 		}
 	}
 	if err := jobs.MayAbort(h.said, job.Epoch, seen); err != nil {
 		return jobs.Failed(jobs.CodeAborted, "abort vm %s on %s: %w", job.VM.Name, h.node, err)
 	}
-	if h.said.Highest() > job.Epoch {
-		copies = nil // a later attempt's
-	}
-	if seen == jobs.CopyRuns && len(copies) > 0 {
-		return jobs.Failed(jobs.CodeInternal, "vm %s runs on %s although nobody let it: nothing was touched", job.VM.Name, h.node)
+	if seen == jobs.CopyRuns {
+		return jobs.Failed(jobs.CodeInternal, "vm %s is on %s as domain %d (%s) although nobody let it run: nothing was touched; look at both hosts with `xmig resolve %s`",
+			job.VM.Name, h.node, copies[0].ID, copies[0].State, job.ID)
 	}
 	if err := h.say(job, jobs.ABORTED, nil); err != nil {
 		return err
@@ -286,9 +333,6 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 
 // Settle puts config and autostart link in place and lets go of the job.
 func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
-	if _, err := d.arrival(job); err == nil && job.Kind == jobs.KindSync {
-		defer d.closeSession(job.VM.UUID)
-	}
 	err := d.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Kind == jobs.KindMigrate {
 			if !h.said.Has(jobs.RUNNING, job.Epoch) {
@@ -301,9 +345,13 @@ func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
 				return jobs.RetryLater(jobs.CodeStorage, "config of vm %s on %s: %w", job.VM.Name, h.node, err)
 			}
 		}
+		if a, err := d.arrival(job); err == nil {
+			a.closeDisks() // those of a sync; a guest's were closed for READY
+		}
 		return d.n.letGo(ctx, job, d.n.volumes.Settle)
 	})
 	if err == nil {
+		d.n.news(ctx)
 		d.closeSoon(job.VM.UUID)
 	}
 	return err

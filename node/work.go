@@ -28,8 +28,9 @@ func (n *Node) work(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("queue of %s: %w", n.cfg.Name, err)
 	}
+	// No limit of its own: the queue gives no more doorbells than Moves, and
+	// what was left behind may be a guest that stands still.
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(n.cfg.Moves + 1)
 	n.leftBehind(ctx, g)
 	for {
 		bell, err := queue.Next(ctx)
@@ -107,8 +108,12 @@ func (n *Node) drive(ctx context.Context, id string) error {
 		return jobs.RetryLater(jobs.CodeConflict, "job %s is %s", id, rec.State)
 	}
 	beat, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	go n.keepBell(beat, id)
+	beats := make(chan struct{})
+	go func() {
+		defer close(beats)
+		n.keepBell(beat, id)
+	}()
+	defer func() { end(); <-beats }()
 	lease := &lease{n: n, job: id}
 	defer lease.release()
 	remote := n.bus.Destination(rec.Destination)
@@ -232,7 +237,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Cancel asks for the end of a job that this worker drives.
+// cancel asks for the end of a job that this worker drives.
 func (n *Node) cancel(id, by string) error {
 	n.mu.Lock()
 	d := n.active[id]

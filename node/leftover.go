@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"xmig/jobs"
+	"xmig/xen"
+)
+
+// What attempts that came to nothing left at a destination. Only what the
+// journal says that such an attempt made is taken away.
+
+// clearEarlier aborts what an earlier attempt left here.
+func (n *Node) clearEarlier(ctx context.Context, h *held, job jobs.Job) error {
+	copies, err := n.copies(ctx, job.VM)
+	if err != nil {
+		return err
+	}
+	if len(copies) > 0 && !leftover(h.said, copies) {
+		return jobs.Failed(jobs.CodeConflict, "vm %s is on %s already as domain %d (%s)", job.VM.Name, h.node, copies[0].ID, copies[0].State)
+	}
+	for _, p := range h.said {
+		if !arrived(h.said, p) || h.said.Has(jobs.ABORTED, p.Epoch) {
+			continue
+		}
+		old := job
+		old.Epoch, old.Attempt = p.Epoch, p.Attempt
+		if err := h.say(old, jobs.ABORTED, nil); err != nil {
+			return err
+		}
+	}
+	return n.destroyCopies(ctx, h, copies)
+}
+
+// clearOthers lets go of what other jobs of this VM left here. The VM has one
+// mover at a time, so those are over.
+func (n *Node) clearOthers(ctx context.Context, h *held, job jobs.Job) error {
+	all, err := n.sessions()
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeStorage, "sessions of %s: %w", n.cfg.Name, err)
+	}
+	var errs []error
+	for _, old := range all {
+		if old.VM.UUID != job.VM.UUID || old.ID == job.ID || old.Epoch >= job.Epoch {
+			continue
+		}
+		end := n.volumes.Retire
+		if h.said.Has(jobs.RUNNING, old.Epoch) {
+			end = n.volumes.Settle
+		}
+		errs = append(errs, n.letGo(ctx, old, end))
+	}
+	return errors.Join(errs...)
+}
+
+// leftover tells whether the copies here can only be what attempts that came
+// to nothing left: this host took some in, never let one run, and the VM does
+// not live here. A copy that is paused but lives here is the guest itself.
+func leftover(said jobs.Journal, copies []xen.Domain) bool {
+	return !slices.ContainsFunc(copies, alive) && !lives(said) && slices.ContainsFunc(said, func(p jobs.Promise) bool { return arrived(said, p) })
+}
+
+// alive: the domain runs, or a resume lets it run on.
+func alive(d xen.Domain) bool {
+	return stateOf(d) == jobs.VMRunning || stateOf(d) == jobs.VMSuspended
+}
+
+// arrived: p is the begin of an attempt to this host that was never let go.
+func arrived(said jobs.Journal, p jobs.Promise) bool {
+	if p.Fact != jobs.BEGIN || said.Has(jobs.GO, p.Epoch) && !said.Has(jobs.ABORTED, p.Epoch) {
+		return false
+	}
+	for _, f := range []jobs.Fact{factStopping, jobs.SEALED, jobs.COMMITTING, jobs.BACK, jobs.DONE} {
+		if said.Has(f, p.Epoch) {
+			return false // it was the source in this one
+		}
+	}
+	return true
+}
+
+// lives: the VM was given to this host and has not been given away since.
+func lives(said jobs.Journal) (here bool) {
+	for _, p := range said {
+		switch p.Fact {
+		case jobs.GO:
+			here = !said.Has(jobs.ABORTED, p.Epoch)
+		case jobs.DONE:
+			here = false
+		}
+	}
+	return here
+}
+
+// destroyCopies removes paused copies that never ran; ABORTED is journalled before.
+func (n *Node) destroyCopies(ctx context.Context, h *held, copies []xen.Domain) error {
+	for _, c := range copies {
+		if err := h.xl.Destroy(ctx, c.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {
+			return jobs.RetryLater(jobs.CodeToolstack, "destroy the unused copy of vm %s on %s: %w", h.vm.Name, h.node, err)
+		}
+	}
+	return nil
+}
