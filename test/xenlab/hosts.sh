@@ -6,6 +6,11 @@ namespace=xmig-lab
 lab_address=10.99.0.254
 declare -A address=([xen1]=10.99.0.1 [xen2]=10.99.0.2 [d1]=10.99.0.11 [h1]=10.99.0.12)
 
+# Of QEMU: emulation takes all the CPU it gets. On a machine that others load
+# too, lower it: starved hosts run into the time-outs of their own scripts (40 s
+# for the disks of a guest).
+niceness=${XMIG_LAB_NICE:-15}
+
 host_memory=2048 # MiB, of which dom0 gets half; the guests have the rest
 vg_size=4G       # sparse
 
@@ -42,7 +47,7 @@ launch() {
 	xen+=" dom0_mem=$((host_memory / 2))M,max:$((host_memory / 2))M dom0_max_vcpus=1"
 	# Commas part the modules in -initrd, so there can be none in a command line.
 	local linux="root=/dev/vda rw console=hvc0 mitigations=off net.ifnames=0 rcupdate.rcu_expedited=1 cryptomgr.notests lab.host=$host"
-	in_lab nice -n 15 qemu-system-x86_64 -name "$host" -daemonize -pidfile "$run/$host.pid" \
+	in_lab nice -n "$niceness" qemu-system-x86_64 -name "$host" -daemonize -pidfile "$run/$host.pid" \
 		-accel tcg,thread=multi,tb-size=256 -cpu qemu64,+svm,+npt -M pc -smp 1 -m "$host_memory" \
 		-nodefaults -no-reboot -display none \
 		-serial "file:$run/$host.console" -monitor "unix:$run/$host.monitor,server,nowait" \
