@@ -234,12 +234,16 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 		if disk.ReadOnly {
 			continue
 		}
-		path, err := d.volume(ctx, job, disk)
+		need := storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name}
+		if job.Kind == jobs.KindSync { // who asked for it named the file to write over
+			need.Existing = storage.TakeExisting
+		}
+		vol, err := d.n.volumes.Create(ctx, need)
 		if err != nil {
 			closeAll(devices)
 			return nil, jobs.Failed(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, d.n.cfg.Name, err)
 		}
-		dev, err := blocksync.OpenDestination(path)
+		dev, err := blocksync.OpenDestination(vol.Real)
 		if err != nil {
 			closeAll(devices)
 			return nil, jobs.RetryLater(jobs.CodeStorage, "disk %s of vm %s on %s: %w", disk.Name, job.VM.Name, d.n.cfg.Name, err)
@@ -247,19 +251,6 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 		devices[disk.Name] = dev
 	}
 	return devices, nil
-}
-
-// volume gives the path of one disk's volume. A sync writes over a file that
-// is there, as it was asked to: such a file is never ours to take away.
-func (d *destination) volume(ctx context.Context, job jobs.Job, disk jobs.DiskMove) (string, error) {
-	if job.Kind == jobs.KindSync {
-		v, err := d.n.volumes.Inspect(ctx, disk.To)
-		if err == nil && v.Kind == storage.KindFile && v.Tag == nil {
-			return v.Real, nil
-		}
-	}
-	v, err := d.n.volumes.Create(ctx, storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
-	return v.Real, err
 }
 
 // Receive starts `xl restore -p`; the lane's memory channel feeds it through a

@@ -61,7 +61,7 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 		b.add(disk.Name, "disk_exists", "remove it if nobody needs it, or "+other, "%s is there already and not this VM's", disk.To)
 		return
 	}
-	if v.Size < disk.Size {
+	if v.Kind == storage.KindBlock && v.Size < disk.Size {
 		b.add(disk.Name, "disk_small", "make it larger, or "+other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
 	}
 	uses, err := n.volumes.InUse(ctx, disk.To)

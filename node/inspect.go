@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -127,8 +128,15 @@ func (n *Node) compareConfig(g *jobs.Guest, cfg *xen.Config, b *blockers) {
 	disks, _ := cfg.List("disk")
 	for _, spec := range disks {
 		d, err := xen.ParseDisk(spec)
-		if err != nil || d.Target == "" || d.ReadOnly {
+		if err != nil || d.Target == "" {
 			continue // ParseDisk's error is a problem of the config, said already
+		}
+		if d.Script != "" || d.BackendDomain != "" {
+			b.add(d.Vdev, "backend", "move the VM by other means: where the disk is, only that backend knows", "%s is served by %s", d.Target, cmp.Or(d.Script, "domain "+d.BackendDomain))
+			continue
+		}
+		if d.ReadOnly {
+			continue
 		}
 		if !slices.ContainsFunc(g.Disks, func(has jobs.Disk) bool { return has.Path == d.Target }) {
 			b.add(d.Vdev, "disk_detached", "attach it, or take it out of the config", "config %s has %s, the guest has not: it would not move", g.Config, d.Target)
