@@ -93,7 +93,7 @@ func callEither[Req, Resp any](ctx context.Context, r *RemoteDestination, verb s
 	r.mu.Lock()
 	lane := r.lane
 	r.mu.Unlock()
-	out, err := Call[Req, Resp](ctx, r.bus, verb, req)
+	out, err := callUntilLost[Req, Resp](ctx, r.bus, lane, verb, req)
 	if lane == nil || !errors.Is(err, jobs.ErrAway) || ctx.Err() != nil {
 		return out, err
 	}
@@ -106,6 +106,23 @@ func callEither[Req, Resp any](ctx context.Context, r *RemoteDestination, verb s
 		return out, errors.Join(err, lerr)
 	}
 	return out, lerr
+}
+
+// callUntilLost asks again once when the lane is lost meanwhile: most likely the
+// worker at its other end died, and with it the call, which a guest may be
+// held for. A worker that lives is asked twice, which every verb allows.
+func callUntilLost[Req, Resp any](ctx context.Context, c Caller, lane *LaneEnd, verb string, req Req) (Resp, error) {
+	if lane == nil || lane.ctx.Err() != nil {
+		return Call[Req, Resp](ctx, c, verb, req)
+	}
+	first, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	defer context.AfterFunc(lane.ctx, func() { lose(context.Cause(lane.ctx)) })()
+	out, err := Call[Req, Resp](first, c, verb, req)
+	if first.Err() == nil || ctx.Err() != nil || !errors.Is(err, jobs.ErrAway) {
+		return out, err
+	}
+	return Call[Req, Resp](ctx, c, verb, req)
 }
 
 // Check implements jobs.Destination, as all that follow do.

@@ -240,11 +240,13 @@ func (c Caller) ask(ctx context.Context, verb string, data []byte) ([]byte, erro
 		return nil, gone(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	whole, done := c.unbroken(ctx)
+	defer done()
 	if err := c.nc.PublishMsg(m); err != nil {
 		return nil, gone(err)
 	}
 	for {
-		wait, cancel := context.WithTimeout(ctx, workingGrace)
+		wait, cancel := context.WithTimeout(whole, workingGrace)
 		a, err := sub.NextMsgWithContext(wait)
 		cancel()
 		switch {
@@ -254,11 +256,27 @@ func (c Caller) ask(ctx context.Context, verb string, data []byte) ([]byte, erro
 			continue
 		case err == nil:
 			return a.Data, nil
-		case ctx.Err() != nil:
-			return nil, gone(context.Cause(ctx))
+		case whole.Err() != nil:
+			return nil, gone(context.Cause(whole))
 		}
 		return nil, gone(err)
 	}
+}
+
+// errBroke: what was under way on a connection is lost with it.
+var errBroke = errors.New("the connection broke before the answer came")
+
+// unbroken is ctx for as long as the connection stays up. An answer that comes
+// while the connection is down is never seen, so nobody should wait for it.
+func (c Caller) unbroken(ctx context.Context) (context.Context, func()) {
+	whole, lose := context.WithCancelCause(ctx)
+	broken := c.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	go func() { // ends with the listener
+		if _, changed := <-broken; changed {
+			lose(errBroke)
+		}
+	}()
+	return whole, func() { c.nc.RemoveStatusListener(broken); lose(nil) }
 }
 
 // wireError is how an error travels.
