@@ -121,12 +121,21 @@ func ending(p func(string, ...any), r jobs.Record) {
 	}
 }
 
-// failureText names the step, once.
+// failureText names the step, once, and does not repeat the blockers: each has
+// a line of its own.
 func failureText(f *jobs.Failure) string {
-	if step := string(f.Step) + ": "; f.Step != "" && !strings.HasPrefix(f.Text, step) {
-		return step + f.Text
+	text := f.Text
+	switch len(f.Blockers) {
+	case 0:
+	case 1:
+		text = "1 blocker"
+	default:
+		text = fmt.Sprintf("%d blockers", len(f.Blockers))
 	}
-	return f.Text
+	if step := string(f.Step) + ": "; f.Step != "" && !strings.HasPrefix(text, step) {
+		return step + text
+	}
+	return text
 }
 
 func indent(table string) string {
