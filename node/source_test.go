@@ -253,7 +253,7 @@ func TestFinish(t *testing.T) {
 
 	b.xl("unpause", "web01") // two would run
 	err = b.src.Finish(w.ctx, home, there2.Journal)
-	refused(t, err, "although a owns it: neither copy was touched; look at both with `xmig resolve "+job2+"`")
+	refused(t, err, "although a owns it: neither copy was touched; look at both hosts")
 	equal(t, "second copy", b.state(vm), jobs.VMRunning)
 }
 

@@ -237,8 +237,8 @@ func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job) er
 		return err
 	}
 	if !rebooted {
-		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; `xmig resolve %s` boots it here from its disks",
-			job.VM.Name, h.node, job.ID)
+		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; docs/operations.md says how to boot it here from its disks",
+			job.VM.Name, h.node)
 	}
 	if job.Plan.Config == "" {
 		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: the host rebooted after GO and the VM has no config to boot from; start it by hand from its disks", job.VM.Name, h.node)
@@ -322,8 +322,8 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 		return jobs.Failed(jobs.CodeAborted, "abort vm %s on %s: %w", job.VM.Name, h.node, err)
 	}
 	if seen == jobs.CopyRuns {
-		return jobs.Failed(jobs.CodeInternal, "vm %s is on %s as domain %d (%s) although nobody let it run: nothing was touched; look at both hosts with `xmig resolve %s`",
-			job.VM.Name, h.node, copies[0].ID, copies[0].State, job.ID)
+		return jobs.Failed(jobs.CodeInternal, "vm %s is on %s as domain %d (%s) although nobody let it run: nothing was touched; look at both hosts, docs/operations.md says what then",
+			job.VM.Name, h.node, copies[0].ID, copies[0].State)
 	}
 	if err := h.say(job, jobs.ABORTED, nil); err != nil {
 		return err
