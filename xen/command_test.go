@@ -97,6 +97,24 @@ func TestFailuresOfXL(t *testing.T) {
 	}
 }
 
+// TestMuteCommands: pause, unpause and resume exit with 0 whatever happened;
+// what they complain about is all there is.
+func TestMuteCommands(t *testing.T) {
+	const gone = "libxl: error: libxl_domain.c:%d:x: Domain 1:%s domain: No such process"
+	list := "if [ $1 = list ]; then printf '" + strings.ReplaceAll(listHeader, "\n", `\n`) + "'; exit; fi; "
+	for what, do := range map[string]func(XL) error{
+		"Pausing":   func(x XL) error { return x.Pause(t.Context(), 1) },
+		"Unpausing": func(x XL) error { return x.Unpause(t.Context(), 1) },
+	} {
+		if err := do(scripted(list + "echo '" + fmt.Sprintf(gone, 1, what) + "' >&2")); !errors.Is(err, ErrNoDomain) {
+			t.Errorf("%s one that is not there: %v", what, err)
+		}
+		if err := do(scripted(list + "echo 'Parsing config file /etc/xen/xl.conf' >&2")); err != nil {
+			t.Errorf("%s with a word about something else: %v", what, err)
+		}
+	}
+}
+
 func TestUnknownDomainInAQuestion(t *testing.T) {
 	x := replays(t, "err-domain-not-found.txt", "")
 	if _, err := (XL{Command: append(slices.Clone(x.Command), "x")}).Config(t.Context(), 9); !errors.Is(err, ErrNoDomain) {
@@ -257,12 +275,14 @@ func TestShutdownWait(t *testing.T) {
 		return listHeader + printRow(Domain{ID: 1, Name: "d1", UUID: uuidD1, State: s}, "-", "-")
 	}
 	x := scripted(fmt.Sprintf(`if [ $1 = list ]; then cat %s; else echo "$@" > %s/asked; fi`, state, dir))
+	patient, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for _, tt := range []struct{ name, end string }{
 		{"gone", listHeader}, {"shut down and kept", domain("---s--")}, {"rebooted: another domain", strings.Replace(domain("r-----"), "    1 ", "    2 ", 1)},
 	} {
 		show(domain("-b----"))
 		got := make(chan error, 1)
-		go func() { got <- x.Shutdown(t.Context(), 1, Wait) }()
+		go func() { got <- x.Shutdown(patient, 1, Wait) }()
 		select {
 		case err := <-got:
 			t.Fatalf("%s: returned while the guest ran: %v", tt.name, err)
@@ -327,5 +347,33 @@ func TestResumeByVersion(t *testing.T) {
 		if rerr != nil || string(done) != tt.want || (err != nil) != tt.fails {
 			t.Errorf("%s: %v; did %q, want %q", tt.name, err, done, tt.want)
 		}
+	}
+}
+
+// TestRestoreOfASilentStream: when xl fails Restore is over, although whoever
+// writes the image has not ended and says nothing.
+func TestRestoreOfASilentStream(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	defer r.Close()
+	head := image(`{"c_info": {"name": "d1"}}`+"\x00", 3, "pages")
+	if _, err := w.Write(head); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		_, err := scripted("echo no memory >&2; exit 1").Restore(t.Context(), r)
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		if err == nil || !strings.HasSuffix(err.Error(), "restore -p /dev/stdin: exit code 1: no memory") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Restore waits for a stream that xl does not read")
 	}
 }

@@ -99,12 +99,20 @@ func (g gate) met(t *testing.T) (xl, parent int) {
 	return xl, parent
 }
 
-// open lets xl go on.
-func (g gate) open(t *testing.T) {
+// open lets xl go on, which must be there for it.
+func (g gate) open(t *testing.T, xl int) {
 	t.Helper()
-	if err := os.WriteFile(g.wait, []byte("go\n"), 0); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "xl waits at the gate", func() bool {
+		f, err := os.OpenFile(g.wait, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			_, err = f.WriteString("go\n")
+			f.Close()
+		}
+		if err != nil && gone(xl) {
+			t.Fatal("xl was ended")
+		}
+		return err == nil
+	})
 }
 
 func (g gate) carriedOut() bool { _, err := os.Stat(g.mark); return err == nil }
@@ -137,7 +145,7 @@ func TestLockOutlivesWorker(t *testing.T) {
 			lock, g := filepath.Join(t.TempDir(), "lock"), newGate(t)
 			w := worker(t, lock, "destroy", "1", g.command())
 			start(t, w)
-			_, holder := g.met(t)
+			xl, holder := g.met(t)
 			if err := syscall.Kill(tt.whom(w.Process.Pid), tt.signal); err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +153,7 @@ func TestLockOutlivesWorker(t *testing.T) {
 			if gone(holder) || !taken(t, lock) || g.carriedOut() {
 				t.Fatal("the lock did not outlive the worker, or xl is over already")
 			}
-			g.open(t)
+			g.open(t, xl)
 			until(t, "the lock is free", func() bool { return !taken(t, lock) })
 			if !g.carriedOut() {
 				t.Error("the lock was free before xl had ended")
@@ -154,10 +162,10 @@ func TestLockOutlivesWorker(t *testing.T) {
 	}
 }
 
-// TestHolderIsDeaf: no signal but SIGKILL ends it; that one ends its xl too.
+// TestHolderIsDeaf: no signal ends it before its xl, but SIGKILL.
 func TestHolderIsDeaf(t *testing.T) {
-	lock, g := filepath.Join(t.TempDir(), "lock"), newGate(t)
-	held := xen.XL{Command: g.command()}.Held(mustTake(t, lock), holder())
+	g := newGate(t)
+	held := xen.XL{Command: g.command()}.Held(mustTake(t, filepath.Join(t.TempDir(), "lock")), holder())
 	got := make(chan error, 1)
 	go func() { got <- held.Destroy(t.Context(), 1) }()
 	xl, pid := g.met(t)
@@ -166,9 +174,19 @@ func TestHolderIsDeaf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if gone(pid) || gone(xl) {
-		t.Fatal("a signal ended the holder or its xl")
+	g.open(t, xl)
+	if err := <-got; err != nil || !g.carriedOut() {
+		t.Errorf("carried out %v, %v", g.carriedOut(), err)
 	}
+}
+
+// TestNothingGoesOnWithoutHolder: who kills it kills its xl.
+func TestNothingGoesOnWithoutHolder(t *testing.T) {
+	g := newGate(t)
+	held := xen.XL{Command: g.command()}.Held(mustTake(t, filepath.Join(t.TempDir(), "lock")), holder())
+	got := make(chan error, 1)
+	go func() { got <- held.Destroy(t.Context(), 1) }()
+	xl, pid := g.met(t)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +196,7 @@ func TestHolderIsDeaf(t *testing.T) {
 	}
 	until(t, "xl has ended with its holder", func() bool { return gone(xl) })
 	if g.carriedOut() {
-		t.Error("xl went on without a holder")
+		t.Error("xl went on")
 	}
 }
 
