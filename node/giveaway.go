@@ -198,8 +198,8 @@ func (s *source) destroy(ctx context.Context, h *held, job jobs.Job) error {
 	}
 	for _, d := range copies {
 		if stateOf(d) == jobs.VMRunning {
-			return jobs.Failed(jobs.CodeInternal, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both with `xmig resolve %s`",
-				job.VM.Name, h.node, d.ID, job.Destination, job.ID)
+			return jobs.Failed(jobs.CodeInternal, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both hosts, docs/operations.md says what then",
+				job.VM.Name, h.node, d.ID, job.Destination)
 		}
 		if err := h.xl.Destroy(ctx, d.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {
 			return jobs.RetryLater(jobs.CodeToolstack, "destroy the given-away copy of vm %s on %s: %w", job.VM.Name, h.node, err)
