@@ -20,8 +20,12 @@ const (
 	Running
 )
 
-// Create makes a domain of a config file.
+// Create makes a domain of a config file. A guest that runs may reboot or end
+// before it is found: then the error is ErrNoDomain.
 func (x XL) Create(ctx context.Context, path string, as CreateState) (Domain, error) {
+	if strings.Contains(path, "=") {
+		return Domain{}, fmt.Errorf("create a domain from %s: xl takes a path with = in it for a setting; rename the file", path)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Domain{}, fmt.Errorf("create a domain: %w", err)
