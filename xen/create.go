@@ -44,9 +44,9 @@ func (x XL) Create(ctx context.Context, path string, as CreateState) (Domain, er
 	return x.made(ctx, who)
 }
 
-// Restore makes a domain of the memory image that r gives and leaves it paused.
-// An image that ends early leaves no domain. When xl fails the rest of r is not
-// read: close it to end whoever writes there.
+// Restore makes a domain of the memory image that r, a pipe of os.Pipe or a
+// file, gives, and leaves it paused. An image that ends early leaves no domain.
+// When xl fails the rest of r is not read: close it to end whoever writes there.
 func (x XL) Restore(ctx context.Context, r *os.File) (Domain, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
