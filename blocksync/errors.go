@@ -25,8 +25,9 @@ func (e *CorruptError) Error() string {
 
 // AbortError is the other end's reason for giving up, as it told it.
 type AbortError struct {
-	End  string // "source" or "destination"
-	Text string
+	End     string // "source" or "destination"
+	Text    string
+	Corrupt bool // it was a *CorruptError there
 }
 
 func (e *AbortError) Error() string { return "the " + e.End + " gave up: " + e.Text }

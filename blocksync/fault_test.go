@@ -208,7 +208,7 @@ func TestStubbornFlipNamesTheOffset(t *testing.T) {
 		t.Errorf("destination: %v", o.receivedErr)
 	}
 	var told *AbortError
-	if !errors.As(o.sendErr, &told) || told.End != endDestination {
+	if !errors.As(o.sendErr, &told) || told.End != endDestination || !told.Corrupt {
 		t.Errorf("source: %v", o.sendErr)
 	}
 	p.sane(dst, 64*kib)
@@ -229,7 +229,7 @@ func TestFailureOfOneEndEndsTheOther(t *testing.T) {
 		}
 		a, b := Pipe(4)
 		sent, received := ends(context.Background(), context.Background(), a, b, src, dst)
-		if !errors.Is(sent, io.ErrUnexpectedEOF) || !errors.As(received, &told) || told.End != endSource {
+		if !errors.Is(sent, io.ErrUnexpectedEOF) || !errors.As(received, &told) || told.End != endSource || told.Corrupt {
 			t.Errorf("source: %v\ndestination: %v", sent, received)
 		}
 	})
@@ -328,7 +328,7 @@ func TestVerifyFullFindsFlips(t *testing.T) {
 				t.Errorf("this end: %v", mine)
 			}
 			var told *AbortError
-			if !errors.As(other, &told) || told.End != end {
+			if !errors.As(other, &told) || told.End != end || !told.Corrupt {
 				t.Errorf("other end: %v", other)
 			}
 		})

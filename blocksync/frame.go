@@ -21,7 +21,7 @@ const (
 	kindEnd      Kind = 10 // source: everything is sent; root
 	kindDone     Kind = 11 // destination: everything is written and flushed; root
 	kindVerified Kind = 12 // both: root of the second read
-	kindAbort    Kind = 13 // both: the reason, as text
+	kindAbort    Kind = 13 // both: the reason, as text; Index abortCorrupt for a *CorruptError, else 0
 
 	kindStreamBegin Kind = 32 // sender: Index is a random number that tells streams apart
 	kindStreamData  Kind = 33 // sender: the next bytes; the digest is over all bytes so far
@@ -40,6 +40,7 @@ const (
 	beginVersion = 1
 	beginFixed   = 1 + 1 + 1 + 1 + 8 + 4 + 4 + 32 + 4 // bytes before the runs
 	maxAbortText = 1 << 10
+	abortCorrupt = 1 // Index of a kindAbort
 )
 
 var errBody = errors.New("malformed frame body")

@@ -120,7 +120,7 @@ func (w *wire) recv(ctx context.Context) (Frame, error) {
 			return Frame{}, err
 		}
 		if f.Kind == kindAbort {
-			return Frame{}, &AbortError{End: w.peer(), Text: string(f.Payload)}
+			return Frame{}, &AbortError{End: w.peer(), Text: string(f.Payload), Corrupt: f.Index == abortCorrupt}
 		}
 		return f, nil
 	}
@@ -172,10 +172,13 @@ func (w *wire) abort(ctx context.Context, cause error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortPatience)
 	defer cancel()
-	text := cause.Error()
+	text, kind := cause.Error(), int64(0)
+	if errors.As(cause, new(*CorruptError)) {
+		kind = abortCorrupt
+	}
 	w.limit = nil // a reason does not wait behind the bandwidth cap
 	// A failure to tell leaves the other end to its own timeout or lost lane; the cause is what counts.
-	_ = w.sendBody(ctx, kindAbort, 0, []byte(text[:min(len(text), maxAbortText)]))
+	_ = w.sendBody(ctx, kindAbort, kind, []byte(text[:min(len(text), maxAbortText)]))
 }
 
 // release gives a frame's payload back to a lane that reuses its buffers.

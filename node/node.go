@@ -207,10 +207,11 @@ func again(err error, code jobs.Code, format string, args ...any) error {
 // that did not match too: the next pass reads and compares anew.
 func diskError(err error, disk string, job jobs.Job, node string) error {
 	code := jobs.CodeStorage
+	var told *blocksync.AbortError
 	switch {
 	case errors.Is(err, blocksync.ErrLaneLost):
 		code = jobs.CodeLane
-	case errors.As(err, new(*blocksync.CorruptError)):
+	case errors.As(err, new(*blocksync.CorruptError)), errors.As(err, &told) && told.Corrupt:
 		code = jobs.CodeCorrupt
 	}
 	return jobs.RetryLater(code, "disk %s of vm %s from %s to %s: %w", disk, job.VM.Name, node, job.Destination, err)
