@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"xmig/bus"
@@ -25,29 +27,24 @@ type Result struct {
 // patience is a failure.
 func (c *Cluster) Command(args ...string) Result {
 	c.t.Helper()
+	return c.CommandOn(c.Link.URL(), args...)
+}
+
+// CommandOn is Command on another bus.
+func (c *Cluster) CommandOn(url string, args ...string) Result {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary, append(args[:len(args):len(args)], "--nats", c.Link.URL())...)
-	if i := indexOf(args, "--"); i >= 0 { // flags end there
-		cmd.Args = append(append(append([]string{binary}, args[:i]...), "--nats", c.Link.URL()), args[i:]...)
-	}
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(os.Environ(), "XMIG_NATS="+url)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		c.t.Fatalf("xmig %s: %v: %s; see %s", strings.Join(args, " "), err, &errs, c.Server.Log)
+		c.t.Fatalf("xmig %s: %v: %s%s; see %s", strings.Join(args, " "), err, &out, &errs, c.Server.Log)
 	}
 	return Result{Args: args, Code: cmd.ProcessState.ExitCode(), Stdout: out.String(), Stderr: errs.String()}
-}
-
-func indexOf(args []string, word string) int {
-	for i, a := range args {
-		if a == word {
-			return i
-		}
-	}
-	return -1
 }
 
 // MoveArgs is the command line that moves a guest to another host, whose disks
@@ -126,9 +123,16 @@ func (c *Cluster) logsOf(r jobs.Record) string {
 	return strings.Join(logs, ", ")
 }
 
-// AwaitSeen waits until the bus knows the guest where it is: a host tells what
-// it has with its heartbeat.
+// AwaitSeen waits until the bus knows the guest where it is, and nowhere else:
+// a host tells what it has with its heartbeat.
 func (c *Cluster) AwaitSeen(g *Guest, at *Host) {
+	c.t.Helper()
+	c.AwaitGuests(g.UUID, at.Name+" "+g.Name+" "+string(g.State))
+}
+
+// AwaitGuests waits until what the bus knows of a name or UUID is as wanted:
+// host, name and state of each.
+func (c *Cluster) AwaitGuests(name string, want ...string) {
 	c.t.Helper()
 	c.Eventually(func() error {
 		ctx, cancel := c.ask()
@@ -136,12 +140,12 @@ func (c *Cluster) AwaitSeen(g *Guest, at *Host) {
 		hosts, err := c.Bus().Hosts(ctx)
 		var seen []string
 		for _, h := range hosts {
-			if vm, ok := h.Find(g.UUID); ok {
-				seen = append(seen, h.Node+" "+string(vm.State))
+			if vm, ok := h.Find(name); ok {
+				seen = append(seen, h.Node+" "+vm.Name+" "+string(vm.State))
 			}
 		}
-		if want := at.Name + " " + string(g.State); err != nil || len(seen) != 1 || seen[0] != want {
-			return fmt.Errorf("guest %s is seen as %q, want %s (%v); see %s", g.Name, seen, want, err, at.Node.Log)
+		if err != nil || !slices.Equal(seen, want) {
+			return fmt.Errorf("guest %s is seen as %q, want %q (%v); see %s", name, seen, want, err, c.logsOf(jobs.Record{}))
 		}
 		return nil
 	})
