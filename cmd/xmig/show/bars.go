@@ -27,9 +27,10 @@ const longestETA = 100 * time.Hour
 // rate and the time left. Lines are cut at width characters.
 func Bars(v View, width int) []string {
 	out := []string{head(v)}
-	if p := v.Progress; moving(v) {
-		for _, d := range p.Disks {
-			out = append(out, bar(d))
+	if moving(v) {
+		byName := func(a, b jobs.DiskProgress) int { return strings.Compare(a.Name, b.Name) }
+		for _, d := range slices.SortedStableFunc(slices.Values(v.Progress.Disks), byName) {
+			out = append(out, bar(d)) // in an order that stays: they tell of themselves in any
 		}
 	}
 	if f := v.Record.Failure; f != nil && !v.Record.State.Final() {

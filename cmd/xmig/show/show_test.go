@@ -156,8 +156,8 @@ func TestLinesTellEveryStepOnce(t *testing.T) {
 
 func TestBars(t *testing.T) {
 	v := View{Record: moved(), Progress: jobs.Progress{Pass: 1, Kind: jobs.SeedPass, Disks: []jobs.DiskProgress{
-		{Name: "xvda", Size: 512 * mib, Done: 128 * mib, Wire: 60 * mib, Rate: 64 * mib},
 		{Name: "xvdb", Size: 128 * mib, Done: 128 * mib, Wire: 1000, Rate: 200 * mib},
+		{Name: "xvda", Size: 512 * mib, Done: 128 * mib, Wire: 60 * mib, Rate: 64 * mib},
 		{Name: "xvdc", Size: 256 * mib},
 	}}}
 	v.Record.State, v.Record.Step = jobs.Running, jobs.Seed
