@@ -45,8 +45,8 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	other := "map another: --map disk=" + disk.From + ":PATH"
 	switch {
 	case errors.Is(err, storage.ErrMissing):
-		if _, err := os.Stat(filepath.Dir(disk.To)); err != nil {
-			b.add(disk.Name, "directory", "make it, or "+other, "%s is to be made there: %v", disk.To, err)
+		if dir := filepath.Dir(disk.To); !isDirectory(dir) {
+			b.add(disk.Name, "directory", "make it, or "+other, "there is no directory %s", dir)
 		}
 		return
 	case err != nil:
@@ -71,6 +71,11 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	for _, u := range uses {
 		b.add(disk.Name, "disk_in_use", "end that use, or "+other, "%s: %s", disk.To, u)
 	}
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // checkSpace sums what the missing disks need per pool.
