@@ -1,9 +1,9 @@
 // Package jobs is the vocabulary of xmig and the story of one migration: what
 // was asked for (spec.go), the record of a job (record.go, state.go), its steps
-// top to bottom (migrate.go), the runner that drives them durably, forward and
-// back (runner.go, line.go, back.go), the rules of the hand-over (handover.go)
-// and pure planning (plan.go, converge.go). It declares the two ends and the
-// stores it needs (ends.go); others implement them.
+// top to bottom (migrate.go), the runner that drives them durably (runner.go),
+// over the line (line.go) and back (back.go), the rules of the hand-over
+// (handover.go) and pure planning (plan.go, converge.go). It declares the two
+// ends and the stores it needs (ends.go); others implement them.
 //
 //	queued        ──► planned | cancelled | failed
 //	planned       ──► running | queued | cancelled | failed
@@ -44,7 +44,8 @@
 //
 //   - R1 An attempt begins with its own swap {S,x} to {S,x+1,attempt}: e is won,
 //     not read, and no two attempts share one (Migration.begin). S says BEGIN
-//     before anything else.
+//     before anything else, and stops the guest once in an attempt. Once a later
+//     epoch began, S commits to none before (MayCommit), and resumes for none.
 //   - R2 Read the journal, decide, promise, act: all under one lock per VM and
 //     host. The ends see to it; nothing here does.
 //   - R3 S promises COMMITTING, or BACK before it, never both (MayCommit,
@@ -53,14 +54,16 @@
 //     resume the guest, and a guest that does not run (MayCommit).
 //   - R5 After COMMITTING S goes back only if (a) it knows D's ABORTED, or (b) the
 //     key was exactly {S,e+1,abort-of-e} and S never released (MayGoBack). The
-//     runner asks D first and swaps for (b) only if D does not answer.
+//     runner gives the VM to no D that is silent, nor to one that a person does
+//     not want any more: it asks D to abort, and swaps for (b) if D is silent.
 //   - R6 RELEASED needs COMMITTING and no BACK (MayRelease). It stands in for the
 //     key when the bus is away, and is given only while D answers.
 //   - R7 D promises GO only with READY, its copy there and paused, COMMITTING
 //     known, and the key {D,e+1,attempt} or RELEASED (MayGo).
 //   - R8 ABORTED wins over everything at D, at each effect (MayGo).
 //   - R9 D may promise ABORTED while it has no GO; after GO only while its copy
-//     is still paused (MayAbort). A copy that is gone proves nothing.
+//     is still paused (MayAbort). A copy that is gone after GO proves nothing:
+//     the job is indeterminate. One that is lost before GO makes D abort.
 //   - R10 A restored copy stays paused until GO; no pipe holds it. The ends see to it.
 //   - R11 The key follows the hosts: S that has gone back, or D that has GO, may
 //     take it, above every epoch anybody used (Repair). A job that went back
@@ -69,10 +72,12 @@
 //   - R13 S promises DONE and destroys its copy only if it knows D's RUNNING and
 //     not ABORTED, and has no BACK (MayFinish).
 //
-// model_test.go searches every order of these decisions, in bounds.
+// model_test.go searches every order of these decisions, in bounds, and shows
+// for each rule what comes of weakening it.
 //
 // # What it does not know
 //
-// NATS, msgpack, xl, files, sockets, the wall clock (it is given one). Blackout
+// NATS, msgpack, xl, files, sockets, the wall clock (it is given one, and puts
+// ends to contexts). Blackout
 // is measured by two hosts' clocks and no better than they agree.
 package jobs

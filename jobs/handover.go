@@ -1,6 +1,9 @@
 package jobs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Fact is a promise in a host's journal. The rules R1 to R13 of the hand-over
 // are decided on facts alone; doc.go has the rules in words.
@@ -43,6 +46,26 @@ func (j Journal) Has(f Fact, e uint64) bool {
 func (j Journal) Highest() (e uint64) {
 	for _, p := range j {
 		e = max(e, p.Epoch)
+	}
+	return e
+}
+
+// epochOf returns the epoch in which attempt promised something, 0 for none.
+func (j Journal) epochOf(attempt string) (e uint64) {
+	for _, p := range j {
+		if p.Attempt == attempt {
+			e = max(e, p.Epoch)
+		}
+	}
+	return e
+}
+
+// epochOfJob returns the epoch of the job's last attempt here.
+func (j Journal) epochOfJob(id string) (e uint64) {
+	for _, p := range j {
+		if strings.HasPrefix(p.Attempt, id+".") {
+			e = max(e, p.Epoch)
+		}
 	}
 	return e
 }

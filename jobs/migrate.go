@@ -13,12 +13,13 @@ type Migration struct {
 	src    Source
 	dst    Destination
 	owners Owners
-	clock  func() time.Time
 	tell   func(text string) // a line for the job's story
 
-	rec   *Record    // what the steps learn; the runner stores it
-	scope AbortScope // how much a way back takes away
-	known Known      // what is known of the destination and the key on the way back
+	patience time.Duration // how long a swap may take
+	rec      *Record       // what the steps learn; the runner stores it
+	scope    AbortScope    // how much a way back takes away
+	known    Known         // what is known of the destination and the key
+	released bool          // RELEASED was given in this attempt
 }
 
 // Step is one step with its way back.
@@ -30,12 +31,20 @@ type Step struct {
 	Once bool                        // done once in an attempt is done
 }
 
+// steps lists what comes before the line; a sync has none.
+func (m *Migration) steps() []Step {
+	if m.rec.Spec.Kind == KindSync {
+		return m.sync()
+	}
+	return m.beforeHandOver()
+}
+
 // beforeHandOver lists what a failure can still take back, in order.
 func (m *Migration) beforeHandOver() []Step {
 	return []Step{
 		{Name: Check, Do: m.check},
 		{Name: Reserve, Do: m.reserve, Undo: m.release},
-		{Name: Prepare, Do: m.prepare, Undo: m.retire},
+		{Name: Prepare, Do: m.prepare}, // reserve's undo takes it back too: one Abort for both
 		{Name: Seed, Do: m.seed, Once: true},
 		{Name: Converge, Do: m.converge},
 		{Name: Stream, Do: m.stream, Undo: m.resumeSource, Held: true},
@@ -80,7 +89,10 @@ func (m *Migration) reserve(ctx context.Context) error {
 }
 
 func (m *Migration) release(ctx context.Context) error {
-	return errors.Join(m.resumeSource(ctx), m.retire(ctx))
+	if err := m.resumeSource(ctx); err != nil {
+		return err
+	}
+	return m.retire(ctx)
 }
 
 // prepare makes or adopts the volumes, stages the config and opens the lane.
@@ -92,9 +104,13 @@ func (m *Migration) prepare(ctx context.Context) error {
 	return m.src.Connect(ctx, m.rec.Job(), ticket)
 }
 
+// retire has the destination abort, and take away what the job made if it is over.
 func (m *Migration) retire(ctx context.Context) error {
 	e, err := m.dst.Abort(ctx, m.rec.Job(), m.scope)
-	m.known.Destination = append(m.known.Destination, e.Journal...)
+	m.learn(e.Journal)
+	if err != nil {
+		m.listen(ctx) // the answer was lost, or it must not abort
+	}
 	return err
 }
 
@@ -133,7 +149,7 @@ func (m *Migration) stream(ctx context.Context) error {
 		}
 	}
 	stopped, err := m.src.Stop(ctx, m.rec.Job())
-	if !stopped.At.IsZero() {
+	if !stopped.At.IsZero() || err == nil {
 		m.rec.Report.StoppedAt = stopped.At
 	}
 	if err != nil {
@@ -160,34 +176,37 @@ func (m *Migration) seal(ctx context.Context) error {
 		return err
 	}
 	e, err := m.dst.Ready(ctx, m.rec.Job(), *s)
-	m.known.Destination = append(m.known.Destination, e.Journal...)
+	m.learn(e.Journal)
 	return err
 }
 
-// handOver is the line: COMMITTING at the source, then the swap of the owner
-// key, after which the VM belongs to the destination. When the bus stays away,
-// the source's RELEASED takes the key's place (R6).
-func (m *Migration) handOver(ctx context.Context, busPatience time.Duration) error {
-	job := m.rec.Job()
-	if err := m.src.Commit(ctx, job, m.known.Destination); err != nil {
-		return err
-	}
-	swapCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), busPatience)
-	key, err := m.owners.Swap(swapCtx,
-		Owner{VM: job.VM.UUID, Name: job.VM.Name, Node: job.Source, Epoch: job.Epoch, Attempt: job.Attempt, Claim: job.ID},
-		Owner{VM: job.VM.UUID, Name: job.VM.Name, Node: job.Destination, Epoch: job.Epoch + 1, Attempt: job.Attempt, Claim: job.ID})
-	cancel()
-	switch {
+// commit has the source promise that nothing there resumes the guest by itself.
+func (m *Migration) commit(ctx context.Context) error {
+	return m.src.Commit(ctx, m.rec.Job(), m.known.Destination)
+}
+
+// handOver is the line: the swap of the owner key, after which the VM belongs
+// to the destination. When the bus stays away, the source's RELEASED takes the
+// key's place (R6), but only for a destination that is there to hear it.
+func (m *Migration) handOver(ctx context.Context) error {
+	err := m.swap(ctx, m.begun(), m.handed())
+	switch job := m.rec.Job(); {
 	case err == nil:
-		m.known.Key = &key
+		return nil
 	case errors.Is(err, ErrConflict):
-		m.known.Key = &key
+		key := m.known.Key
 		return Failed(CodeAborted, "hand-over of vm %s: the owner key says %s, epoch %d: %w", job.VM.Name, key.Node, key.Epoch, err)
 	default:
+		if _, derr := m.dst.Evidence(ctx, m.rec.VM); derr != nil {
+			return errors.Join(err, derr)
+		}
 		m.tell(fmt.Sprintf("the bus does not answer (%v): releasing the VM to %s directly", err, job.Destination))
-		return m.src.Release(context.WithoutCancel(ctx), job)
+		if err := m.src.Release(ctx, job); err != nil {
+			return err
+		}
+		m.released = true
+		return nil
 	}
-	return nil
 }
 
 // resume has the destination run the guest and prove it.
@@ -197,10 +216,10 @@ func (m *Migration) resume(ctx context.Context) error {
 		return err
 	}
 	ran, there, err := m.dst.Go(ctx, m.rec.Job(), Permission{Key: m.known.Key, Source: e.Journal})
-	m.known.Destination = append(m.known.Destination, there.Journal...)
+	m.learn(there.Journal)
 	if err != nil {
-		if there, eerr := m.dst.Evidence(ctx, m.rec.VM); eerr == nil { // it may have aborted
-			m.known.Destination = append(m.known.Destination, there.Journal...)
+		if ClassOf(err) != Lost {
+			m.listen(ctx) // it may have aborted
 		}
 		return err
 	}
@@ -219,7 +238,7 @@ func (m *Migration) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.known.Destination = e.Journal
+		m.learn(e.Journal)
 	}
 	if err := m.dst.Settle(ctx, m.rec.Job()); err != nil {
 		return err

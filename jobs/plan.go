@@ -86,87 +86,22 @@ func (p *Plan) downtimeBlockers(spec Spec, source string) (b []Blocker) {
 	return b
 }
 
-// begin wins an epoch of this attempt's own: {S,x} to {S,x+1,attempt} (R1).
-// The claim stays the job's: the coordinator wrote it when it took the job in.
-func (m *Migration) begin(ctx context.Context) (uint64, error) {
-	job := m.rec.Job()
-	for {
-		key, err := m.owners.Owner(ctx, job.VM.UUID)
-		if err != nil {
-			return 0, err
-		}
-		if key.Attempt == job.Attempt && key.Node == job.Source {
-			return key.Epoch, nil // won before a crash; nobody else writes this attempt
-		}
-		if key.Claim != job.ID {
-			return 0, NotOurs("vm %s is claimed by job %s, not by %s", job.VM.Name, key.Claim, job.ID)
-		}
-		if key.Node != job.Source {
-			if key, err = m.repair(ctx, key); err != nil {
-				return 0, err
-			}
-		}
-		to := key
-		to.Epoch, to.Attempt = key.Epoch+1, job.Attempt
-		won, err := m.owners.Swap(ctx, key, to)
-		if err == nil {
-			return won.Epoch, nil
-		}
-		if CodeOf(err) != CodeConflict {
-			return 0, err
-		}
-	}
-}
-
-// repair makes the key follow the hosts (R11) where it names the destination
-// although the guest runs at the source.
-func (m *Migration) repair(ctx context.Context, key Owner) (Owner, error) {
-	here, err := m.src.Evidence(ctx, m.rec.VM)
-	if err != nil {
-		return key, err
-	}
-	runs := false
-	for _, d := range here.Domains {
-		runs = runs || d.State == VMRunning
-	}
-	to, ok := Repair(key, m.rec.Source, key.Node, here.Journal, nil, runs || m.rec.Plan.Guest.State == VMHalted)
-	if !ok {
-		return key, Failed(CodeConflict, "vm %s: the owner key says %s, epoch %d, and what %s promised does not let it take the VM; ask `xl list` on both, then docs/operations.md",
-			m.rec.VM.Name, key.Node, key.Epoch, m.rec.Source)
-	}
-	return m.owners.Swap(ctx, key, to)
-}
-
-// settleKey leaves the key with the destination and without a claim. The swap
-// is missing where the hand-over went by RELEASED alone.
-func (m *Migration) settleKey(ctx context.Context) error {
-	job := m.rec.Job()
-	key, err := m.owners.Owner(ctx, job.VM.UUID)
-	if err != nil {
-		return err
-	}
-	if key.Node == job.Source && key.Epoch <= job.Epoch+1 {
-		to := key
-		to.Node, to.Epoch, to.Attempt = job.Destination, max(key.Epoch, job.Epoch)+1, job.Attempt
-		if _, err := m.owners.Swap(ctx, key, to); err != nil {
-			return err
-		}
-	}
-	return m.owners.Unclaim(ctx, job.VM.UUID, job.ID)
-}
-
 // pass makes one pass and notes it.
 func (m *Migration) pass(ctx context.Context, kind PassKind) (PassReport, error) {
-	n := uint32(1)
-	if last := len(m.rec.Report.Passes); last > 0 {
-		n = m.rec.Report.Passes[last-1].Number + 1
-	}
-	p, err := m.src.Pass(ctx, m.rec.Job(), n, kind)
+	p, err := m.src.Pass(ctx, m.rec.Job(), m.passes()+1, kind)
 	if err != nil {
 		return p, err
 	}
 	m.rec.Report.addPass(p)
 	return p, nil
+}
+
+// passes is the number of the last pass of the job, 0 for none.
+func (m *Migration) passes() uint32 {
+	if last := len(m.rec.Report.Passes); last > 0 {
+		return m.rec.Report.Passes[last-1].Number
+	}
+	return 0
 }
 
 func (m *Migration) predict(deltas []PassReport) time.Duration {

@@ -17,12 +17,18 @@ var (
 
 // Limits are the runner's times and counts.
 type Limits struct {
-	Attempts    int           // attempts that may fail before the job does
-	Patience    time.Duration // how long errors may repeat without any progress before an attempt fails
-	Backoff     time.Duration // first pause between tries; doubles up to MaxBackoff
-	MaxBackoff  time.Duration
-	HoldMargin  time.Duration // a guest may be held before COMMITTING for 2 × its predicted blackout plus this
-	BusPatience time.Duration // how long the owner key's swap may take before the source releases the VM directly
+	Attempts int // attempts that may fail before the job does
+	// Patience bounds how long tries without progress may wait, and may run
+	// before they reach a pass, until the job fails. A pass that ended is
+	// progress; the time that a broken one took does not count against it.
+	Patience   time.Duration
+	Backoff    time.Duration // first pause between tries; doubles up to MaxBackoff
+	MaxBackoff time.Duration
+	HoldMargin time.Duration // a guest may be held before COMMITTING for 2 × its predicted blackout plus this
+	// BusPatience is how long the owner key's swap may take before the source
+	// releases the VM directly, and how long a source that committed waits for
+	// a silent destination before it swaps for the way back.
+	BusPatience time.Duration
 	SaveWait    time.Duration // how long a record may take to be stored while a guest is held
 }
 
@@ -54,15 +60,18 @@ type Runner struct {
 // run is one job being driven.
 type run struct {
 	*Runner
-	m   *Migration
-	rec *Record
+	m      *Migration
+	rec    *Record
+	held   bool        // the guest may have been stopped, though the record cannot say when
+	unsure []time.Time // Updated of records whose storing nobody answered for
 }
 
 // Run drives the job to a final state, or until ctx ends. The error is nil
 // when the record became final and was stored, whatever its state.
 func (r *Runner) Run(ctx context.Context, rec Record) (Record, error) {
 	j := &run{Runner: r, rec: &rec}
-	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, clock: r.Clock, rec: &rec, scope: AttemptOver, tell: func(s string) { j.emit(ctx, "note", s, 0) }}
+	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, patience: r.Limits.BusPatience, rec: &rec, scope: AttemptOver,
+		tell: func(s string) { j.emit(ctx, "note", s, 0) }}
 	for !rec.State.Final() && rec.State != Indeterminate {
 		if err := j.attempt(ctx); err != nil {
 			return rec, err
@@ -79,26 +88,41 @@ const (
 	held      place = "held"      // the guest may be stopped, nothing is committed
 	over      place = "over"      // the source went back: this attempt is dead
 	committed place = "committed" // only the hand-over's rules decide
+	given     place = "given"     // the source gave its copy up: only settle is left
 )
 
-// where asks the source's own journal, not the record, which may be older.
+// where asks the source's own journal, not the record, which may be older: it
+// may even lack the epoch that this attempt has won.
 func (j *run) where(ctx context.Context) (place, error) {
-	if j.rec.Epoch == 0 {
-		return ahead, nil
+	if j.rec.Spec.Kind == KindSync {
+		return ahead, nil // nothing is handed over
 	}
 	e, err := j.Source.Evidence(ctx, j.rec.VM)
 	if err != nil {
 		return "", err
 	}
-	switch {
-	case e.Journal.Has(BACK, j.rec.Epoch):
+	if j.rec.Epoch == 0 {
+		j.rec.Epoch = e.Journal.epochOf(j.rec.AttemptID())
+	}
+	switch epoch := j.rec.Epoch; {
+	case epoch == 0:
+		return ahead, nil
+	case e.Journal.Has(BACK, epoch):
 		return over, nil
-	case e.Journal.Has(COMMITTING, j.rec.Epoch):
+	case e.Journal.Has(DONE, epoch):
+		return given, nil
+	case e.Journal.Has(COMMITTING, epoch):
+		j.m.released = e.Journal.Has(RELEASED, epoch)
 		return committed, nil
-	case j.rec.Step == Stream, j.rec.Step == SealStep, j.rec.Step == HandOver, e.Journal.Has(SEALED, j.rec.Epoch):
+	case j.holding(), e.Journal.Has(SEALED, epoch):
 		return held, nil
 	}
 	return ahead, nil
+}
+
+// holding: the record says that the guest may be stopped, and not yet handed over.
+func (j *run) holding() bool {
+	return j.rec.Step == Stream || j.rec.Step == SealStep || j.rec.Step == HandOver
 }
 
 // attempt drives one attempt to its end and decides what follows.
@@ -106,42 +130,65 @@ func (j *run) attempt(ctx context.Context) error {
 	if err := j.begin(ctx); err != nil {
 		return err
 	}
-	at, err := j.where(ctx)
-	if err != nil {
+	var at place
+	err := j.insist(ctx, func(ctx context.Context) (err error) {
+		at, err = j.where(ctx)
+		return err
+	})
+	switch {
+	case err != nil && ClassOf(err) == Final:
+		return j.blind(ctx, err)
+	case err != nil:
 		return err
 	}
-	switch at {
-	case ahead:
-		err = j.forward(ctx)
-	case held:
-		err = RetryLater(CodeInternal, "the worker died while the guest was held")
-	case over:
+	j.held = j.held || at == held || at == over && j.holding()
+	switch {
+	case at == committed, at == given:
+		return j.finish(ctx, at)
+	case j.failed(), at == over:
 		err = j.ended()
+	case j.cancelled(ctx) != nil:
+		err = j.cancelled(ctx)
+	case at == held:
+		err = RetryLater(CodeInternal, "the worker died while the guest was held")
+	default:
+		err = j.forward(ctx)
 	}
-	if at == committed || err == nil {
-		return j.finish(ctx)
+	if err != nil {
+		return j.goBack(ctx, err)
 	}
-	return j.goBack(ctx, err)
+	return j.finish(ctx, ahead)
 }
 
-// ended tells again why an attempt that is known to be over was ended.
-func (j *run) ended() error {
-	if f := j.rec.Failure; f != nil && f.Attempt == j.rec.Attempt {
-		return &Error{Class: f.Class, Code: f.Code, Err: errors.New(f.Text)}
+// blind ends a job whose source cannot read its own journal. Without an epoch
+// in the record the guest was never stopped; otherwise nobody can tell.
+func (j *run) blind(ctx context.Context, err error) error {
+	if j.rec.Epoch == 0 {
+		return j.goBack(ctx, err)
 	}
-	return RetryLater(CodeAborted, "the source ended the attempt")
+	j.fail(err)
+	return j.conclude(ctx, Indeterminate)
 }
 
 func (j *run) begin(ctx context.Context) error {
-	if j.rec.Attempt == 0 {
-		j.rec.Attempt = 1
+	if j.rec.State == Running {
+		return nil
 	}
-	if j.rec.State == Planned {
-		if err := j.rec.To(Running); err != nil {
-			return err
-		}
-		j.rec.Started = j.Clock()
-		return j.save(ctx)
+	if err := j.rec.To(Running); err != nil {
+		return err
+	}
+	j.rec.Attempt = max(j.rec.Attempt, 1)
+	j.rec.Started = j.Clock()
+	return j.insist(ctx, j.saveOnce)
+}
+
+// cancelled tells who wanted the job to stop, in this worker's life or before.
+func (j *run) cancelled(ctx context.Context) error {
+	if c := context.Cause(ctx); errors.Is(c, ErrCancelled) {
+		return c
+	}
+	if f := j.rec.Cancel; f != nil {
+		return &Error{Class: Final, Code: CodeCancelled, Err: errors.New(f.Reason)}
 	}
 	return nil
 }
@@ -149,43 +196,39 @@ func (j *run) begin(ctx context.Context) error {
 // forward does the steps before the line. Errors that may get better are
 // tried again within the attempt as long as the guest runs.
 func (j *run) forward(ctx context.Context) error {
-	backoff, since := j.Limits.Backoff, j.Clock()
+	backoff, lost := j.Limits.Backoff, time.Duration(0)
 	for {
-		before := len(j.rec.Report.Steps)
-		err := j.steps(ctx, j.m.beforeHandOver())
-		if err == nil || ClassOf(err) != Retry || ctx.Err() != nil || j.rec.Step == Stream || j.rec.Step == SealStep {
+		begin, passes := j.Clock(), j.m.passes()
+		err := j.steps(ctx)
+		if err == nil || ClassOf(err) != Retry || ctx.Err() != nil || j.holding() {
 			return err
 		}
-		if j.progressed(before) {
-			backoff, since = j.Limits.Backoff, j.Clock()
+		switch {
+		case j.m.passes() != passes: // a pass was finished since: that is progress
+			backoff, lost = j.Limits.Backoff, 0
+		case j.rec.Step != Seed && j.rec.Step != Converge: // a broken pass may have moved much
+			lost += j.Clock().Sub(begin)
 		}
-		if j.Clock().Sub(since) > j.Limits.Patience {
+		if lost >= j.Limits.Patience {
 			return &Error{Class: Final, Code: CodeOf(err), Err: fmt.Errorf("gave up after %s: %w", j.Limits.Patience, err)}
 		}
-		j.rec.Held = &Flag{Reason: err.Error(), Since: j.Clock()}
-		j.emit(ctx, "held", err.Error(), 0)
+		j.hold(ctx, err)
 		if err := j.Sleep(ctx, backoff); err != nil {
 			return cause(ctx, err)
 		}
+		lost += backoff
 		backoff = min(2*backoff, j.Limits.MaxBackoff)
 	}
 }
 
-// progressed: a step of the last round ended well beyond the cheap first ones.
-func (j *run) progressed(before int) bool {
-	for _, s := range j.rec.Report.Steps[min(before, len(j.rec.Report.Steps)):] {
-		if s.Failed == "" && s.Step != Check && s.Step != Reserve {
-			return true
-		}
-	}
-	return false
+// hold notes why the job waits.
+func (j *run) hold(ctx context.Context, err error) {
+	j.rec.Held = &Flag{Reason: err.Error(), Since: j.Clock()}
+	j.emit(ctx, "held", err.Error(), 0)
 }
 
-func (j *run) steps(ctx context.Context, steps []Step) error {
-	if j.rec.Spec.Kind == KindSync {
-		steps = j.m.sync()
-	}
-	for _, st := range steps {
+func (j *run) steps(ctx context.Context) error {
+	for _, st := range j.m.steps() {
 		if st.Once && j.rec.Has(st.Name) {
 			continue
 		}
@@ -194,38 +237,23 @@ func (j *run) steps(ctx context.Context, steps []Step) error {
 				return cause(ctx, err)
 			}
 		}
-		stepCtx, cancel := ctx, context.CancelFunc(func() {})
-		if st.Held {
-			stepCtx, cancel = j.holdDeadline(ctx)
-		}
-		err := j.step(stepCtx, st)
-		cancel()
-		if err != nil {
+		if err := j.step(ctx, st); err != nil {
 			return fmt.Errorf("%s: %w", st.Name, cause(ctx, err))
 		}
 	}
 	return nil
 }
 
-// holdDeadline bounds how long a guest stands still before COMMITTING.
-func (j *run) holdDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	limit := 2*max(j.rec.Report.Predicted, j.rec.Spec.MaxDowntime) + j.Limits.HoldMargin
-	if at := j.rec.Report.StoppedAt; j.rec.Step == Stream && !at.IsZero() {
-		limit -= j.Clock().Sub(at)
-	}
-	return context.WithTimeoutCause(ctx, limit, RetryLater(CodeDowntime, "the guest was held longer than %s", limit))
-}
-
 // step does one step and notes its begin and end. The begin is stored before
-// the step acts; the end of a step that holds the guest is not waited for long.
+// the step acts; while the guest is held it is not waited for long.
 func (j *run) step(ctx context.Context, st Step) error {
 	begin := j.Clock()
-	j.rec.Step, j.rec.Updated = st.Name, begin
+	j.rec.Step = st.Name
 	if err := j.saveFor(ctx, st.Held && st.Name != Stream); err != nil {
 		return err
 	}
 	j.emit(ctx, "step.begin", "", 0)
-	err := st.Do(ctx)
+	err := j.do(ctx, st)
 	rep := StepReport{Step: st.Name, Attempt: j.rec.Attempt, Begin: begin, Elapsed: j.Clock().Sub(begin)}
 	if err != nil {
 		rep.Failed = err.Error()
@@ -242,262 +270,17 @@ func (j *run) step(ctx context.Context, st Step) error {
 	return j.saveFor(ctx, st.Held || st.Name == Converge)
 }
 
-// finish is the way forward: the hand-over and what follows. Nothing but the
-// hand-over's own rules turns back from here; no signal ends it half-way.
-func (j *run) finish(ctx context.Context) error {
-	if j.rec.Spec.Kind == KindSync {
-		return j.conclude(ctx, Succeeded)
+// do bounds how long a guest stands still before COMMITTING.
+func (j *run) do(ctx context.Context, st Step) error {
+	if !st.Held || j.rec.HandedOver {
+		return st.Do(ctx)
 	}
-	j.rec.Step = HandOver
-	j.emit(ctx, "step.begin", "", 0)
-	if err := j.line(ctx); err != nil {
-		return j.goBack(ctx, fmt.Errorf("%s: %w", HandOver, err))
+	limit := 2*max(j.rec.Report.Predicted, j.rec.Spec.MaxDowntime) + j.Limits.HoldMargin
+	left := limit
+	if at := j.rec.Report.StoppedAt; st.Name != Stream && !at.IsZero() {
+		left -= j.Clock().Sub(at)
 	}
-	forward := context.WithoutCancel(ctx)
-	for _, st := range j.m.afterHandOver() {
-		for backoff := j.Limits.Backoff; ; backoff = min(2*backoff, j.Limits.MaxBackoff) {
-			err := j.step(forward, st)
-			if err == nil {
-				break
-			}
-			if done, err := j.refused(ctx, st.Name, err); done {
-				return err
-			}
-			j.rec.Held = &Flag{Reason: err.Error(), Since: j.Clock()}
-			_ = j.saveFor(forward, true) // the journals know; the record may be told later
-			if err := j.Sleep(ctx, backoff); err != nil {
-				return cause(ctx, err)
-			}
-		}
-	}
-	return j.conclude(ctx, Succeeded)
-}
-
-// line crosses the line; it may be crossed again after a crash. Once the
-// source has committed, only a key that somebody else took turns back.
-func (j *run) line(ctx context.Context) error {
-	begin := j.Clock()
-	for backoff := j.Limits.Backoff; ; backoff = min(2*backoff, j.Limits.MaxBackoff) {
-		err := j.m.handOver(ctx, j.Limits.BusPatience)
-		if err == nil {
-			break
-		}
-		if errors.Is(err, ErrConflict) {
-			if e, derr := j.Destination.Evidence(ctx, j.rec.VM); derr == nil {
-				j.m.known.Destination = append(j.m.known.Destination, e.Journal...)
-			}
-			return err
-		}
-		if at, werr := j.where(ctx); werr == nil && at != committed {
-			return err
-		}
-		j.rec.Held = &Flag{Reason: err.Error(), Since: j.Clock()}
-		if err := j.Sleep(context.WithoutCancel(ctx), backoff); err != nil {
-			return err
-		}
-	}
-	j.rec.HandedOver = true
-	j.rec.Report.addStep(StepReport{Step: HandOver, Attempt: j.rec.Attempt, Begin: begin, Elapsed: j.Clock().Sub(begin)})
-	j.emit(ctx, "handover", fmt.Sprintf("%s owns the VM", j.rec.Destination), j.Clock().Sub(begin))
-	return j.saveFor(context.WithoutCancel(ctx), true)
-}
-
-// refused looks at what a repetition will not cure: a destination that aborted
-// before it resumed sends the source back (R5a); where a copy may have run that
-// is gone, or a second one runs, a person has to look at both hosts.
-func (j *run) refused(ctx context.Context, at StepName, err error) (done bool, _ error) {
-	switch {
-	case at == Resume && j.m.known.Destination.Has(ABORTED, j.rec.Epoch):
-		j.rec.HandedOver = false
-		return true, j.goBack(ctx, err)
-	case ClassOf(err) == Final && j.m.known.Destination.Has(GO, j.rec.Epoch):
-		j.fail(err)
-		return true, j.conclude(ctx, Indeterminate)
-	}
-	return false, nil
-}
-
-// goBack takes an attempt back after err, and decides whether another follows.
-func (j *run) goBack(ctx context.Context, err error) error {
-	if ClassOf(err) == Lost {
-		return err
-	}
-	stopped := !j.rec.Report.StoppedAt.IsZero()
-	if errors.Is(err, ErrShutdown) && j.rec.Step != Stream && j.rec.Step != SealStep && j.rec.Step != HandOver {
-		return err // the guest runs; the attempt goes on when the worker is back
-	}
-	j.fail(err)
-	again := ClassOf(err) == Retry && j.rec.Failures < j.Limits.Attempts && !errors.Is(err, ErrCancelled)
-	if j.m.scope = JobOver; again {
-		j.m.scope = AttemptOver
-	}
-	j.emit(ctx, "back", err.Error(), 0)
-	if undoErr := j.backward(ctx); undoErr != nil || j.rec.State == Indeterminate {
-		return undoErr
-	}
-	if again {
-		return j.again(ctx, err)
-	}
-	switch {
-	case errors.Is(err, ErrCancelled):
-		return j.conclude(ctx, Cancelled)
-	case stopped:
-		return j.conclude(ctx, RolledBack)
-	}
-	return j.conclude(ctx, FailedState)
-}
-
-// again readies the record for the next attempt.
-func (j *run) again(ctx context.Context, err error) error {
-	n := j.rec.Failures
-	j.rec.Attempt++
-	j.rec.Epoch, j.rec.Done, j.rec.Step = 0, nil, ""
-	j.rec.Report.StoppedAt, j.rec.Report.Sealed, j.rec.Report.Memory = time.Time{}, nil, nil
-	j.m.known = Known{}
-	if serr := j.save(ctx); serr != nil {
-		return serr
-	}
-	if errors.Is(err, ErrShutdown) {
-		return err
-	}
-	return cause(ctx, j.Sleep(ctx, min(j.Limits.Backoff<<min(n, 10), j.Limits.MaxBackoff)))
-}
-
-// backward undoes the steps begun, last first. The source's way back is tried
-// until it succeeds: the guest must run. What the destination cannot be told
-// is named in the record, and its worker cleans it when it reads that.
-func (j *run) backward(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
-	steps := j.m.beforeHandOver()
-	j.rec.Leftover = nil
-	for i := len(steps) - 1; i >= 0; i-- {
-		st := steps[i]
-		if st.Undo == nil || j.rec.Epoch == 0 || !begun(st.Name, j.rec.Step) {
-			continue
-		}
-		for try, backoff := 1, j.Limits.Backoff; ; try, backoff = try+1, min(2*backoff, j.Limits.MaxBackoff) {
-			err := st.Undo(ctx)
-			if err == nil {
-				break
-			}
-			j.emit(ctx, "undo.failed", fmt.Sprintf("%s: %v", st.Name, err), 0)
-			var rule *RuleError
-			if errors.As(err, &rule) { // committed after all, or nobody may run
-				j.fail(err)
-				return j.conclude(ctx, Indeterminate)
-			}
-			if st.Name != Stream && try >= 3 {
-				j.rec.Leftover = append(j.rec.Leftover, fmt.Sprintf("%s on %s: %v", st.Name, j.rec.Destination, err))
-				break
-			}
-			if err := j.Sleep(ctx, backoff); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// begun: step s was begun when the attempt got as far as at.
-func begun(s, at StepName) bool {
-	for _, n := range Steps() {
-		if n == s {
-			return true
-		}
-		if n == at {
-			return false
-		}
-	}
-	return false
-}
-
-// conclude makes the record final, in the store too.
-func (j *run) conclude(ctx context.Context, s State) error {
-	if err := j.rec.To(s); err != nil {
-		return err
-	}
-	j.rec.Ended, j.rec.Held = j.Clock(), nil
-	if s.Final() && s != Succeeded && j.rec.Spec.Kind == KindMigrate {
-		uctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), j.Limits.Patience)
-		err := j.Owners.Unclaim(uctx, j.rec.VM.UUID, j.rec.ID)
-		cancel()
-		if err != nil && CodeOf(err) != CodeNotFound {
-			return err
-		}
-	}
-	if err := j.save(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
-	j.emit(ctx, "state", string(s), j.rec.Ended.Sub(j.rec.Started))
-	return nil
-}
-
-func (j *run) fail(err error) {
-	j.rec.Failures++
-	f := &Failure{Step: j.rec.Step, Class: ClassOf(err), Code: CodeOf(err), Text: err.Error(), At: j.Clock(), Attempt: j.rec.Attempt}
-	var b *BlockedError
-	if errors.As(err, &b) {
-		f.Blockers = b.Blockers
-	}
-	if errors.Is(err, ErrCancelled) {
-		f.Class, f.Code = Final, CodeCancelled
-	}
-	j.rec.Failure = f
-}
-
-// save stores the record and waits out a bus that is away.
-func (j *run) save(ctx context.Context) error {
-	for backoff := j.Limits.Backoff; ; backoff = min(2*backoff, j.Limits.MaxBackoff) {
-		err := j.saveOnce(ctx)
-		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
-			return conflict(err)
-		}
-		if err := j.Sleep(ctx, backoff); err != nil {
-			return cause(ctx, err)
-		}
-	}
-}
-
-// saveFor does not let a bus that is away hold a guest: the journals know.
-func (j *run) saveFor(ctx context.Context, inHaste bool) error {
-	if !inHaste {
-		return j.save(ctx)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), j.Limits.SaveWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, left, RetryLater(CodeDowntime, "the guest was held longer than %s", limit))
 	defer cancel()
-	if err := j.saveOnce(ctx); errors.Is(err, ErrConflict) {
-		return conflict(err)
-	}
-	return nil
-}
-
-func (j *run) saveOnce(ctx context.Context) error {
-	j.rec.Updated = j.Clock()
-	saved, err := j.Store.Save(ctx, *j.rec)
-	if err == nil {
-		j.rec.Revision = saved.Revision
-	}
-	return err
-}
-
-func conflict(err error) error {
-	if errors.Is(err, ErrConflict) {
-		return NotOurs("the record was changed by somebody else: %w", err)
-	}
-	return err
-}
-
-func (j *run) emit(ctx context.Context, what, text string, elapsed time.Duration) {
-	j.Events.Emit(ctx, Event{Time: j.Clock(), Node: j.Node, Job: j.rec.ID, VM: j.rec.VM, What: what,
-		Step: j.rec.Step, State: j.rec.State, Attempt: j.rec.Attempt, Text: text, Elapsed: elapsed})
-}
-
-// cause prefers why the context ended over the error that its end made.
-func cause(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		if c := context.Cause(ctx); c != nil && !errors.Is(err, c) && c != ctx.Err() {
-			return fmt.Errorf("%w (%v)", c, err)
-		}
-	}
-	return err
+	return cause(ctx, st.Do(ctx))
 }

@@ -7,7 +7,7 @@ import "context"
 func (m *Migration) sync() []Step {
 	return []Step{
 		{Name: Check, Do: m.check},
-		{Name: Reserve, Do: m.reserveDevice, Undo: m.retire},
+		{Name: Reserve, Do: m.reserveDevice, Undo: m.release},
 		{Name: Prepare, Do: m.prepare},
 		{Name: Seed, Do: m.copyDevice},
 		{Name: Settle, Do: m.settleDevice},
