@@ -78,6 +78,6 @@
 // # What it does not know
 //
 // NATS, msgpack, xl, files, sockets, the wall clock (it is given one, and puts
-// ends to contexts). Blackout
-// is measured by two hosts' clocks and no better than they agree.
+// ends to contexts). Blackout is measured by two hosts' clocks and no better
+// than they agree.
 package jobs
