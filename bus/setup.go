@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,9 +46,10 @@ const (
 	defaultKeepEvents = 30 * 24 * time.Hour
 	// markerTTL keeps the mark of an expired key long enough for watchers that reconnect.
 	markerTTL = time.Minute
-	// makeTime is what making a stream may take before it is looked at anew: a
-	// young cluster loses answers, and fsyncs on three servers take seconds.
-	makeTime = 5 * time.Second
+	// makeTime is how long an answer to making a stream is waited for before
+	// the stream is looked for: where several make the same one at once, the
+	// cluster answers one of them.
+	makeTime = time.Second
 	// recordHistory is a free audit of the last changes of each record.
 	recordHistory = 10
 )
@@ -236,8 +238,26 @@ func (b *Bus) ensure(ctx context.Context, c jetstream.StreamConfig) error {
 	c.FirstSeq = have.FirstSeq
 	gen, _ := strconv.ParseUint(have.Metadata[metaGeneration], 10, 64)
 	c.Metadata = metadata(gen)
+	if sameStream(have, c) {
+		return nil
+	}
 	_, err = b.js.UpdateStream(ctx, c)
 	return err
+}
+
+// sameStream compares what Setup sets; the server adds defaults and notes.
+func sameStream(have, want jetstream.StreamConfig) bool {
+	for k, v := range want.Metadata {
+		if have.Metadata[k] != v {
+			return false
+		}
+	}
+	return have.Description == want.Description && slices.Equal(have.Subjects, want.Subjects) &&
+		have.Storage == want.Storage && have.Replicas == want.Replicas && have.Retention == want.Retention &&
+		have.MaxAge == want.MaxAge && have.Discard == want.Discard && have.DiscardNewPerSubject == want.DiscardNewPerSubject &&
+		max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject && have.AllowDirect == want.AllowDirect &&
+		have.AllowRollup == want.AllowRollup && have.DenyDelete == want.DenyDelete && have.AllowMsgTTL == want.AllowMsgTTL &&
+		have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL && (want.Duplicates == 0 || have.Duplicates == want.Duplicates)
 }
 
 func metadata(generation uint64) map[string]string {

@@ -40,6 +40,22 @@ func TestSetupTwiceAtOnce(t *testing.T) {
 	}
 }
 
+// TestSetupChanges: what is there is brought to what is wanted, and is then
+// taken for the same: a second Setup writes nothing.
+func TestSetupChanges(t *testing.T) {
+	b := testConnect(t, Config{InProcess: testServer(t, "")})
+	for _, ttl := range []time.Duration{30 * time.Second, 90 * time.Second} {
+		l := Layout{Memory: InMemory, LeaseTTL: ttl, KeepEvent: 10 * ttl}.withDefaults()
+		must(t, b.Setup(testContext(t), l))
+		for _, want := range b.streams(l) {
+			s := value[jetstream.Stream](t)(b.js.Stream(testContext(t), want.Name))
+			if have := s.CachedInfo().Config; !sameStream(have, want) {
+				t.Errorf("%s is %+v, want %+v", want.Name, have, want)
+			}
+		}
+	}
+}
+
 // TestPasses says which answers to a setup are waited out.
 func TestPasses(t *testing.T) {
 	api := func(status int, code jetstream.ErrorCode) error {
