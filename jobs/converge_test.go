@@ -112,6 +112,31 @@ func TestPredictFinal(t *testing.T) {
 	}
 }
 
+// TestPredictionsKnowTheLimit: a job that may send slowly stands still longer.
+func TestPredictionsKnowTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		limit, link int64
+		want        int64
+	}{
+		{0, 0, 0}, {0, gib, gib}, {10 << 20, 0, 10 << 20}, {10 << 20, gib, 10 << 20}, {2 * gib, gib, gib},
+		{gib, 0, 0}, // more than what is assumed of a link that is not known
+	} {
+		if got := (Spec{BWLimit: c.limit}).carries(c.link); got != c.want {
+			t.Errorf("limit %d on a link of %d: %d, want %d", c.limit, c.link, got, c.want)
+		}
+	}
+	p := Plan{Guest: Guest{VM: VM{State: VMRunning, Memory: gib}}}
+	p.decideMode(Spec{Mode: Suspend, BWLimit: gib / 100}, 0)
+	if want := 101 * time.Second; p.Predicted < want || p.Predicted > want+time.Second {
+		t.Errorf("before the seed: %s, want about %s", p.Predicted, want)
+	}
+	seed := PassReport{Kind: SeedPass, Elapsed: 10 * time.Second, Disks: []DiskReport{{Wire: 10 * gib}}}
+	m := &Migration{rec: &Record{Plan: p, Report: Report{Passes: append([]PassReport{seed}, deltasOf(2*time.Second)...)}}}
+	if got, want := m.predict(deltasOf(2*time.Second)), 4*time.Second; got != want {
+		t.Errorf("after a seed at 1 GiB/s: %s, want %s", got, want)
+	}
+}
+
 // TestPredictFinalProperties: never negative, and grows with memory and with the last pass.
 func TestPredictFinalProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -69,7 +69,19 @@ func (p *Plan) decideMode(spec Spec, link int64) {
 	default:
 		p.Mode, p.Why = spec.Mode, "as asked"
 	}
-	p.Predicted = Predict(p.Mode, p.Guest.Memory, p.Disks, p.Guest.ReadRate, link)
+	p.Predicted = Predict(p.Mode, p.Guest.Memory, p.Disks, p.Guest.ReadRate, spec.carries(link))
+}
+
+// carries is the rate that a job may use of a link, 0 if nothing bounds it and
+// the link is not known.
+func (s Spec) carries(link int64) int64 {
+	if link <= 0 && s.BWLimit < assumedLink {
+		return s.BWLimit
+	}
+	if s.BWLimit > 0 && link > 0 {
+		return min(link, s.BWLimit)
+	}
+	return link
 }
 
 // downtimeBlockers refuses what cannot be done and what cannot fit the budget.
@@ -111,5 +123,7 @@ func (m *Migration) predict(deltas []PassReport) time.Duration {
 	if len(deltas) == 0 {
 		return m.rec.Plan.Predicted
 	}
-	return PredictFinal(m.rec.Plan.Mode, m.rec.Plan.Guest.Memory, deltas, 0)
+	// The last delta tells how long the final pass will take. What the wire
+	// carries shows in the passes that sent much: the seed, most often.
+	return PredictFinal(m.rec.Plan.Mode, m.rec.Plan.Guest.Memory, m.rec.Report.Passes, m.rec.Spec.carries(0))
 }
