@@ -72,6 +72,9 @@ type host struct {
 	*Node
 	w   *world
 	sim string // directory of the simulated host
+
+	uuid string // of its guest
+	pid  int    // of a process that uses one of its disks
 }
 
 // host makes a host. Its worker does not run: its ends are called directly.
