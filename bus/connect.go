@@ -104,7 +104,7 @@ func (b *Bus) dial(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		select {
 		case <-time.After(tryAgain):
 		case <-ctx.Done():
-			return nil, jobs.RetryLater(jobs.CodeAway, "bus at %s does not answer: %w: %w; start `xmig server` there, or name another with --nats", where, jobs.ErrAway, err)
+			return nil, silent(err, "bus at %s does not answer: %v; start `xmig server` there, or name another with --nats", where, err)
 		}
 	}
 }

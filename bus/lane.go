@@ -386,7 +386,7 @@ func (e *LaneEnd) Node(ctx context.Context) (Caller, error) {
 	if e.calls == nil {
 		nc, err := e.t.connect(ctx, nil, &wires{})
 		if err != nil {
-			return Caller{}, jobs.RetryLater(jobs.CodeAway, "host %s does not answer at %s: %w: %w", e.t.Node, e.t.Address, jobs.ErrAway, err)
+			return Caller{}, silent(err, "host %s does not answer at %s: %v", e.t.Node, e.t.Address, err)
 		}
 		e.calls = nc
 	}

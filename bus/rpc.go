@@ -191,7 +191,7 @@ func (b *Bus) Node(node string) Caller {
 
 // Coordinator calls whichever coordinator answers.
 func (b *Bus) Coordinator() Caller {
-	return Caller{b.nc, b.names.coordinatorVerb, "coordinator", "no coordinator answers on " + b.nc.ConnectedUrlRedacted() + "; start `xmig server`"}
+	return Caller{b.nc, b.names.coordinatorVerb, "coordinator", "nobody takes submissions on " + b.nc.ConnectedUrlRedacted() + "; start `xmig server`"}
 }
 
 // Call asks and waits for the answer: for as long as ctx allows while the
@@ -233,7 +233,7 @@ func (c Caller) ask(ctx context.Context, verb string, data []byte) ([]byte, erro
 		m.Header.Set(headerTimeout, time.Until(end).String())
 	}
 	gone := func(err error) error {
-		return jobs.RetryLater(jobs.CodeAway, "%s does not answer (%s): %w: %w", c.who, verb, jobs.ErrAway, err)
+		return silent(err, "%s does not answer (%s): %v", c.who, verb, err)
 	}
 	sub, err := c.nc.SubscribeSync(m.Reply)
 	if err != nil {
@@ -251,7 +251,7 @@ func (c Caller) ask(ctx context.Context, verb string, data []byte) ([]byte, erro
 		cancel()
 		switch {
 		case err == nil && len(a.Data) == 0 && a.Header.Get("Status") == "503", errors.Is(err, nats.ErrNoResponders):
-			return nil, jobs.RetryLater(jobs.CodeAway, "%s does not answer: %w; %s", c.who, jobs.ErrAway, c.hint)
+			return nil, silent(nil, "%s does not answer; %s", c.who, c.hint)
 		case err == nil && a.Header.Get(headerWorking) != "":
 			continue
 		case err == nil:
@@ -311,13 +311,20 @@ func fromWire(who string, w *wireError) error {
 	case w.Code == jobs.CodeAway:
 		cause = jobs.ErrAway
 	}
-	return &jobs.Error{Class: w.Class, Code: w.Code, Err: &remoteError{text: who + ": " + w.Text, cause: cause}}
+	return &jobs.Error{Class: w.Class, Code: w.Code, Err: &worded{text: who + ": " + w.Text, cause: cause}}
 }
 
-type remoteError struct {
+// silent is ErrAway, because of cause if there is one, in words that need not
+// say "no answer" again.
+func silent(cause error, format string, args ...any) error {
+	return &jobs.Error{Class: jobs.Retry, Code: jobs.CodeAway, Err: &worded{text: fmt.Sprintf(format, args...), cause: errors.Join(jobs.ErrAway, cause)}}
+}
+
+// worded is an error whose text does not repeat its cause's.
+type worded struct {
 	text  string
 	cause error
 }
 
-func (e *remoteError) Error() string { return e.text }
-func (e *remoteError) Unwrap() error { return e.cause }
+func (e *worded) Error() string { return e.text }
+func (e *worded) Unwrap() error { return e.cause }
