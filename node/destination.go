@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 
 	"xmig/blocksync"
 	"xmig/bus"
@@ -285,10 +286,10 @@ func (d *destination) Receive(_ context.Context, job jobs.Job) error {
 func (d *destination) restore(ctx context.Context, a *arrival, r, w *os.File) {
 	res := a.restore
 	defer close(res.done)
-	fed := make(chan error, 1)
+	fed, ended := make(chan error, 1), make(chan struct{})
 	go func() {
 		var err error
-		image := xen.MapImage(w, func(cfg []byte) ([]byte, error) { return mapDomain(cfg, a.job) })
+		image := xen.MapImage(&feed{w, ended, &res.err}, func(cfg []byte) ([]byte, error) { return mapDomain(cfg, a.job) })
 		res.stream, err = blocksync.ReceiveStream(ctx, a.lane.Channel(memoryChannel), image, blocksync.Settings{})
 		w.Close()
 		fed <- err
@@ -301,8 +302,28 @@ func (d *destination) restore(ctx context.Context, a *arrival, r, w *os.File) {
 		res.domid = dom.ID
 		return err
 	})
+	close(ended)
 	r.Close() // a feeder that still writes to an xl that is gone ends here
 	if err := <-fed; err != nil && res.err == nil {
 		res.err = fmt.Errorf("memory image: %w", err)
 	}
+}
+
+// feed is the pipe to an xl restore. Of one that ended early the source is told
+// why, and not that its pipe broke.
+type feed struct {
+	w     *os.File
+	ended <-chan struct{}
+	why   *error // valid once ended
+}
+
+func (f *feed) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		<-f.ended // it has: only then the pipe's other end is closed
+		if *f.why != nil {
+			err = *f.why
+		}
+	}
+	return n, err
 }

@@ -246,8 +246,8 @@ func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain
 		s.close(job.ID)
 	}
 	switch {
-	case sendErr != nil:
-		return nil, jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w (xl save: %v)", job.VM.Name, job.Destination, sendErr, saveErr)
+	case sendErr != nil: // that xl save failed then too is its consequence
+		return nil, jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w", job.VM.Name, job.Destination, sendErr)
 	case saveErr != nil:
 		return nil, jobs.RetryLater(jobs.CodeToolstack, "save vm %s on %s: %w", job.VM.Name, s.n.cfg.Name, saveErr)
 	}
