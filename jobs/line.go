@@ -194,9 +194,12 @@ func (c *crossing) unwanted(ctx context.Context) error {
 // giveUp has the destination abort (R5a). If that does not answer, the abort's
 // own swap lets the source go back without it (R5b).
 func (c *crossing) giveUp(ctx context.Context, why error) (way, error) {
-	err := c.m.retire(ctx)
-	if where, why := c.told(why); where != unsure {
-		return where, why
+	var err error
+	if c.silent.IsZero() { // else it is not asked again: the guest waits
+		err = c.m.retire(ctx)
+		if where, why := c.told(why); where != unsure {
+			return where, why
+		}
 	}
 	if errors.Is(why, ErrConflict) {
 		return unsure, errors.Join(why, err) // the key is somebody else's: no swap of ours counts
