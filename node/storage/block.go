@@ -17,9 +17,11 @@ func (p *device) Free(context.Context) (int64, error)          { return p.volume
 func (p *device) Taken(context.Context, Record) (int64, error) { return 0, nil }
 
 // Cost is the whole device, whatever the volume's size: it cannot be shared.
-func (p *device) Cost(size int64) int64 { return max(size, p.volume.Size) }
+func (p *device) Cost(_ context.Context, size int64) (int64, error) {
+	return max(size, p.volume.Size), nil
+}
 
-func (p *device) Find(_ context.Context, r Record) (Position, error) { return findDevice(r) }
+func (p *device) Find(ctx context.Context, r Record) (Position, error) { return findDevice(ctx, r) }
 
 func (p *device) Make(_ context.Context, r Record, _ func(Identity) error) error {
 	return fmt.Errorf("%s: block devices are not created: %w", r.Place, ErrUnfit)
@@ -34,8 +36,8 @@ func (p *device) Resize(_ context.Context, r Record) error {
 
 // Move has nothing to rename: for a device the registry is the tag. It only makes
 // sure that the name still leads to the device that was meant.
-func (p *device) Move(_ context.Context, r Record, _ Position) error {
-	pos, err := findDevice(r)
+func (p *device) Move(ctx context.Context, r Record, _ Position) error {
+	pos, err := findDevice(ctx, r)
 	if err == nil && pos == Absent {
 		err = fmt.Errorf("%s is not the device it was when it was tagged: %w", r.Place, ErrMissing)
 	}
@@ -45,14 +47,14 @@ func (p *device) Move(_ context.Context, r Record, _ Position) error {
 func (p *device) Release(context.Context, Record) error { return nil }
 func (p *device) Remove(context.Context, Record) error  { return nil }
 
-func findDevice(r Record) (Position, error) {
-	v, err := inspect(r.Place)
+func findDevice(ctx context.Context, r Record) (Position, error) {
+	v, err := inspect(ctx, r.Place)
 	switch {
 	case errors.Is(err, ErrMissing), errors.Is(err, ErrNotDisk):
 		return Absent, nil
 	case err != nil:
 		return Absent, err
-	case v.Kind != KindBlock || !sameDevice(v.ID, r.Identity):
+	case v.Kind == KindFile || !sameDevice(v.ID, r.Identity):
 		return Absent, nil
 	}
 	return Active, nil
@@ -60,13 +62,13 @@ func findDevice(r Record) (Position, error) {
 
 // newDevice returns the pool of the recorded device at place. If that is not there
 // now, its record can still be given up, and nothing else be done.
-func newDevice(place string) (Pool, error) {
-	v, err := inspect(place)
+func newDevice(ctx context.Context, place string) (Pool, error) {
+	v, err := inspect(ctx, place)
 	absent := errors.Is(err, ErrMissing) || errors.Is(err, ErrNotDisk)
 	switch {
 	case err != nil && !absent:
 		return nil, err
-	case absent || v.Kind != KindBlock:
+	case absent || v.Kind == KindFile:
 		v = Volume{Path: place, Real: place, Kind: KindBlock}
 	}
 	return &device{v}, nil

@@ -6,12 +6,16 @@ import (
 )
 
 // pool returns the pool of a recorded volume.
-func (h *Host) pool(r Record) (Pool, error) {
+func (h *Host) pool(ctx context.Context, r Record) (Pool, error) {
 	switch r.Kind {
 	case KindFile:
 		return newFiles(r.Place, h.at)
 	case KindBlock:
-		return newDevice(r.Place)
+		return newDevice(ctx, r.Place)
+	case KindLVM:
+		if n, ok := lvNameOf(r.Place); ok {
+			return &group{name: n.group, lvm: lvm{lock: h.locked}, at: h.at}, nil
+		}
 	}
 	return nil, fmt.Errorf("%s: this program knows no volumes of kind %q", r.Place, r.Kind)
 }
@@ -36,7 +40,7 @@ func (h *Host) finish(ctx context.Context, r Record) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
-	p, err := h.pool(r)
+	p, err := h.pool(ctx, r)
 	if err != nil {
 		return r, err
 	}

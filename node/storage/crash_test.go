@@ -103,7 +103,7 @@ type picture struct {
 
 func (b bench) picture(t testing.TB) picture {
 	t.Helper()
-	p := picture{Files: map[string]string{}}
+	p := picture{Files: map[string]string{}, Records: recordsOf(t, b.Host, b.disks)}
 	err := filepath.WalkDir(b.disks, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			if path != b.disks {
@@ -118,43 +118,63 @@ func (b bench) picture(t testing.TB) picture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := b.Volumes(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range all {
-		r.Place = strings.TrimPrefix(r.Place, b.disks)
+	return p
+}
+
+// recordsOf returns the records without what is random and the start of places.
+func recordsOf(t testing.TB, h *Host, prefix string) (out []Record) {
+	t.Helper()
+	for _, r := range ok[[]Record](t)(h.Volumes(context.Background())) {
+		r.Place = strings.TrimPrefix(r.Place, prefix)
 		r.ID, r.Identity, r.Time, r.Dirs = "", Identity{}, time.Time{}, nil
 		if r.Before != nil {
 			before := *r.Before
 			before.Time = time.Time{}
 			r.Before = &before
 		}
-		p.Records = append(p.Records, r)
+		out = append(out, r)
 	}
-	return p
+	return out
+}
+
+// ground is a host with disks of one kind, on which scenes play.
+type ground interface {
+	host() *Host
+	stateDir() string
+	request(job, vm, name string) Request
+	data(t testing.TB, name, text string) // a disk that a guest or a stranger has
+	picture(t testing.TB) picture
+	everythingNamed(t testing.TB, point string)
+}
+
+func (b bench) host() *Host      { return b.Host }
+func (b bench) stateDir() string { return b.state }
+
+func (b bench) data(t testing.TB, name, text string) {
+	t.Helper()
+	put(t, filepath.Join(b.disks, name), text)
 }
 
 // scene is an operation and what comes before it.
 type scene struct {
 	name, op string
-	prepare  func(t testing.TB, b bench)
+	prepare  func(t testing.TB, g ground)
 	job      string
 	undo     bool // Retire of the job brings back what was before
 }
 
 func scenes() []scene {
-	do := func(b bench, t testing.TB, op, job string) {
-		if err := operate(b.Host, op, sceneRequest(b, job)); err != nil {
+	do := func(g ground, t testing.TB, op, job string) {
+		if err := operate(g.host(), op, sceneRequest(g, job)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	data := func(t testing.TB, b bench) { put(t, filepath.Join(b.disks, "disk"), "the guest's data") }
-	shadow := func(t testing.TB, b bench) { data(t, b); do(b, t, "shadow", "j0") }
-	adopted := func(t testing.TB, b bench) { shadow(t, b); do(b, t, "adopt", "j1") }
-	made := func(t testing.TB, b bench) { do(b, t, "create", "j1") }
+	data := func(t testing.TB, g ground) { g.data(t, "disk", "the guest's data") }
+	shadow := func(t testing.TB, g ground) { data(t, g); do(g, t, "shadow", "j0") }
+	adopted := func(t testing.TB, g ground) { shadow(t, g); do(g, t, "adopt", "j1") }
+	made := func(t testing.TB, g ground) { do(g, t, "create", "j1") }
 	return []scene{
-		{"create", "create", func(testing.TB, bench) {}, "j1", true},
+		{"create", "create", func(testing.TB, ground) {}, "j1", true},
 		{"shadow", "shadow", data, "j0", false},
 		{"shadow of what a job made", "shadow", made, "j2", false},
 		{"adopt", "adopt", shadow, "j1", true},
@@ -168,8 +188,8 @@ func scenes() []scene {
 	}
 }
 
-func sceneRequest(b bench, job string) Request {
-	q := b.request(job, "vm1", "disk")
+func sceneRequest(g ground, job string) Request {
+	q := g.request(job, "vm1", "disk")
 	q.Size = 64 << 10
 	return q
 }
@@ -181,49 +201,59 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	for _, s := range scenes() {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			b := stage(t, s)
-			before := b.picture(t)
-			var points []string
-			b.at = func(p string) { points = append(points, p) }
-			if err := operate(b.Host, s.op, sceneRequest(b, s.job)); err != nil {
-				t.Fatal(err)
-			}
-			want := b.picture(t)
-			if reflect.DeepEqual(before, want) || len(points) < 4 {
-				t.Fatalf("the operation did nothing; points %v", points)
-			}
-			for _, point := range points {
-				b := stage(t, s)
-				kill(t, errand{State: b.state, Point: point, Op: s.op, Request: sceneRequest(b, s.job)})
-				if _, err := b.Volumes(context.Background()); err != nil {
-					t.Fatalf("killed at %q: registry: %v", point, err)
-				}
-				b.everythingNamed(t, point)
-				for n := range 2 {
-					err := operate(b.Host, s.op, sceneRequest(b, s.job))
-					if err != nil {
-						t.Fatalf("killed at %q, repeated %d times: %v", point, n+1, err)
-					}
-					if got := b.picture(t); !reflect.DeepEqual(got, want) {
-						t.Fatalf("killed at %q, repeated %d times:\n got %+v\nwant %+v", point, n+1, got, want)
-					}
-				}
-				if !s.undo {
-					continue
-				}
-				b = stage(t, s)
-				kill(t, errand{State: b.state, Point: point, Op: s.op, Request: sceneRequest(b, s.job)})
-				if err := operate(b.Host, "retire", sceneRequest(b, s.job)); err != nil {
-					t.Fatalf("killed at %q, taken back: %v", point, err)
-				}
-				got := b.picture(t)
-				grown(before, got)
-				if !reflect.DeepEqual(got, before) {
-					t.Fatalf("killed at %q, taken back:\n got %+v\nwant %+v", point, got, before)
-				}
-			}
+			killedAtEveryPoint(t, s, filesGround)
 		})
 	}
+}
+
+func killedAtEveryPoint(t *testing.T, s scene, lay func(testing.TB) ground) {
+	g := stage(t, s, lay)
+	before := g.picture(t)
+	var points []string
+	g.host().at = func(p string) { points = append(points, p) }
+	if err := operate(g.host(), s.op, sceneRequest(g, s.job)); err != nil {
+		t.Fatal(err)
+	}
+	want := g.picture(t)
+	if reflect.DeepEqual(before, want) || len(points) < 4 {
+		t.Fatalf("the operation did nothing; points %v", points)
+	}
+	for _, point := range points {
+		g := killedAt(t, s, lay, point)
+		g.everythingNamed(t, point)
+		for n := range 2 {
+			err := operate(g.host(), s.op, sceneRequest(g, s.job))
+			if err != nil {
+				t.Fatalf("killed at %q, repeated %d times: %v", point, n+1, err)
+			}
+			if got := g.picture(t); !reflect.DeepEqual(got, want) {
+				t.Fatalf("killed at %q, repeated %d times:\n got %+v\nwant %+v", point, n+1, got, want)
+			}
+		}
+		if !s.undo {
+			continue
+		}
+		g = killedAt(t, s, lay, point)
+		if err := operate(g.host(), "retire", sceneRequest(g, s.job)); err != nil {
+			t.Fatalf("killed at %q, taken back: %v", point, err)
+		}
+		got := g.picture(t)
+		grown(before, got)
+		if !reflect.DeepEqual(got, before) {
+			t.Fatalf("killed at %q, taken back:\n got %+v\nwant %+v", point, got, before)
+		}
+	}
+}
+
+// killedAt sets the scene, in which a process dies at point.
+func killedAt(t testing.TB, s scene, lay func(testing.TB) ground, point string) ground {
+	t.Helper()
+	g := stage(t, s, lay)
+	kill(t, errand{State: g.stateDir(), Point: point, Op: s.op, Request: sceneRequest(g, s.job)})
+	if _, err := g.host().Volumes(context.Background()); err != nil {
+		t.Fatalf("killed at %q: registry: %v", point, err)
+	}
+	return g
 }
 
 // grown evens out what an adoption does for good: a file may have become larger.
@@ -240,11 +270,16 @@ func grown(before, after picture) {
 	}
 }
 
-func stage(t testing.TB, s scene) bench {
+func stage(t testing.TB, s scene, lay func(testing.TB) ground) ground {
+	g := lay(t)
+	s.prepare(t, g)
+	return g
+}
+
+func filesGround(t testing.TB) ground {
 	b := newBench(t)
-	put(t, filepath.Join(b.disks, "neighbour"), "foreign")
-	put(t, filepath.Join(b.disks, "disk.xmig-0123456789"), "foreign, named like a draft")
-	s.prepare(t, b)
+	b.data(t, "neighbour", "foreign")
+	b.data(t, "disk.xmig-0123456789", "foreign, named like a draft")
 	return b
 }
 
@@ -290,8 +325,7 @@ func TestForeignFileAppearsDuringCrash(t *testing.T) {
 					s = each
 				}
 			}
-			b := stage(t, s)
-			kill(t, errand{State: b.state, Point: c.point, Op: s.op, Request: sceneRequest(b, s.job)})
+			b := killedAt(t, s, filesGround, c.point).(bench)
 			put(t, filepath.Join(b.disks, c.foreign), "foreign")
 			err := operate(b.Host, s.op, sceneRequest(b, s.job))
 			wantErr(t, err, ErrTaken)

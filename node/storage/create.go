@@ -14,7 +14,8 @@ import (
 // Create makes the volume that q describes, or takes what may be taken: what this
 // job made or adopted before, the shadow of this very disk (as Adopt does), an
 // existing block device that is free and fits. Everything else that is in
-// the way is an error. The file is sparse, its zeros are certain (ReadsZero).
+// the way is an error. A file is sparse, its zeros are certain (ReadsZero); a
+// logical volume holds what its space held before.
 func (h *Host) Create(ctx context.Context, q Request) (Volume, error) {
 	v, err := h.obtain(ctx, q, false)
 	if err != nil {
@@ -24,7 +25,7 @@ func (h *Host) Create(ctx context.Context, q Request) (Volume, error) {
 }
 
 // Adopt makes the shadow of q's disk the active volume again, as the seed of
-// the way back: its content is an older state of that disk. A file gets its name back
+// the way back: its content is an older state of that disk. It gets its name back
 // and is grown to q.Size. Without such a shadow the error is ErrNoShadow.
 func (h *Host) Adopt(ctx context.Context, q Request) (Volume, error) {
 	v, err := h.obtain(ctx, q, true)
@@ -103,7 +104,7 @@ func (h *Host) current(ctx context.Context, q Request) (Record, bool, error) {
 			return r, false, nil // that change ended the record
 		}
 	}
-	p, err := h.pool(r)
+	p, err := h.pool(ctx, r)
 	if err != nil {
 		return r, false, err
 	}
@@ -116,22 +117,18 @@ func (h *Host) current(ctx context.Context, q Request) (Record, bool, error) {
 
 // adopt turns the shadow r into the active volume of q's job.
 func (h *Host) adopt(ctx context.Context, r Record, q Request) error {
-	name := r.Place
-	if r.Kind == KindFile {
-		name = ShadowPath(r.Place)
-	}
-	v, err := inspect(name)
+	v, err := inspect(ctx, r.kept())
 	if err != nil {
 		return err
 	}
-	if err := fits(v, q); err != nil {
+	if err := fits(v, r, q); err != nil {
 		return err
 	}
 	if err := notInUse(ctx, v); err != nil {
 		return err
 	}
-	if r.Kind == KindFile {
-		if err := vacant(r.Place); err != nil {
+	if r.kept() != r.Place {
+		if err := vacant(ctx, r, r.Place); err != nil {
 			return err
 		}
 	}
@@ -143,23 +140,23 @@ func (h *Host) adopt(ctx context.Context, r Record, q Request) error {
 }
 
 // renew is a repeated Create: the volume is there already, perhaps too small for
-// what the job needs by now.
+// what the job needs by now, or taken down by a reboot.
 func (h *Host) renew(ctx context.Context, r Record, q Request) error {
-	v, err := inspect(q.Path)
+	v, err := inspect(ctx, q.Path)
 	if err != nil {
 		return err
 	}
-	if err := fits(v, q); err != nil {
+	if err := fits(v, r, q); err != nil {
 		return err
 	}
-	if v.Size >= q.Size {
+	if v.Size >= q.Size && !v.idle() {
 		return nil
 	}
-	r.Size = q.Size
+	r.Size = max(r.Size, q.Size)
 	if err := h.volumes.put(r.Place, r); err != nil {
 		return err
 	}
-	p, err := h.pool(r)
+	p, err := h.pool(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -168,90 +165,128 @@ func (h *Host) renew(ctx context.Context, r Record, q Request) error {
 
 // createNew is Create where no record names the volume.
 func (h *Host) createNew(ctx context.Context, q Request) error {
+	r := Record{
+		Version: recordVersion, ID: newID(), Role: RoleMade, Pending: pendingCreate,
+		Job: q.Job, VM: q.VM, Disk: q.Disk, Time: h.config.Now().UTC(), Size: q.Size,
+	}
 	real, fi, err := resolve(q.Path)
 	if err != nil {
 		return err
 	}
-	r := Record{
-		Version: recordVersion, ID: newID(), Place: real, Kind: KindFile, Role: RoleMade, Pending: pendingCreate,
-		Job: q.Job, VM: q.VM, Disk: q.Disk, Time: h.config.Now().UTC(), Size: q.Size,
+	v, err := inspect(ctx, q.Path)
+	switch {
+	case fi == nil && errors.Is(err, ErrMissing):
+		r, err = h.room(ctx, r, real, q)
+	case err == nil:
+		r, err = h.take(ctx, r, v, q)
 	}
-	if fi == nil {
-		if r.Dirs, err = h.room(real, q); err != nil {
-			return err
-		}
-		_, err = h.carry(ctx, r)
-		return err
-	}
-	v, err := inspect(q.Path)
 	if err != nil {
 		return err
 	}
-	if v.Kind == KindFile && q.Existing != TakeExisting {
-		return fmt.Errorf("%s exists and was not made by job %s: move it away, or map the disk to another path: %w", named(q.Path, real), q.Job, ErrTaken)
-	}
-	if err := fits(v, q); err != nil {
-		return err
-	}
-	if err := notInUse(ctx, v); err != nil {
-		return err
-	}
-	if v.Kind == KindFile {
-		if r.ID, err = h.tagID(v, Record{}); err != nil {
-			return err
-		}
-	} else {
-		// By the name as given: what it resolves to, /dev/dm-3, is not the same after a reboot.
-		r.Place, r.Kind = filepath.Clean(q.Path), KindBlock
-	}
-	r.Role, r.Pending, r.Identity, r.Size = RoleAdopted, pendingAdopt, v.ID, max(v.Size, q.Size)
 	_, err = h.carry(ctx, r)
 	return err
 }
 
-// room checks that a file can be made at place and returns the directories that are missing.
-func (h *Host) room(place string, q Request) ([]string, error) {
-	if q.SectorSize != 0 && q.SectorSize != fileSector {
-		return nil, wrongSector(Volume{Path: q.Path, SectorSize: fileSector}, q.SectorSize)
+// take makes of r the record of v, which is there by somebody else's doing, if
+// q's job may have it.
+func (h *Host) take(ctx context.Context, r Record, v Volume, q Request) (Record, error) {
+	if v.Kind == KindFile && q.Existing != TakeExisting {
+		return r, fmt.Errorf("%s exists and was not made by job %s: move it away, or map the disk to another path: %w", named(q.Path, v.Real), q.Job, ErrTaken)
 	}
-	if place == "/dev" || strings.HasPrefix(place, "/dev/") {
-		return nil, fmt.Errorf("%s: there is no such block device, and xmig does not create devices of this kind: make it, or map the disk: %w", q.Path, ErrMissing)
+	r.Place, r.Kind, r.Role, r.Pending, r.Identity, r.Size = v.place(), v.Kind, RoleAdopted, pendingAdopt, v.ID, max(v.Size, q.Size)
+	if err := fits(v, r, q); err != nil {
+		return r, err
 	}
-	var missing []string
-	for dir := filepath.Dir(place); ; dir = filepath.Dir(dir) {
+	if err := notInUse(ctx, v); err != nil {
+		return r, err
+	}
+	id, err := tagged(ctx, v)
+	switch {
+	case err != nil || id == "":
+		return r, err
+	case v.Kind == KindLVM && q.Existing != TakeExisting:
+		// Of a registry that was lost, or of another host that sees the same group.
+		return r, fmt.Errorf("%s bears a tag of xmig that no record here knows (%s%s): look whose it is, then take its tags off (lvchange --deltag): %w", r.Place, lvTagID, id, ErrTaken)
+	}
+	r.ID, err = h.tagID(ctx, v, Record{})
+	return r, err
+}
+
+// CanCreate tells why Create could not make a volume where none is, whatever space
+// there is.
+func (h *Host) CanCreate(ctx context.Context, q Request) error {
+	real, _, err := resolve(q.Path)
+	if err != nil {
+		return err
+	}
+	_, err = h.room(ctx, Record{}, real, q)
+	return err
+}
+
+// room checks that a volume can be made at real, which q names, and returns r
+// with what is known by that: place, kind and the directories that are missing.
+func (h *Host) room(ctx context.Context, r Record, real string, q Request) (Record, error) {
+	n, logical := lvNameAt(q.Path, real)
+	switch {
+	case logical && hasLVM():
+		r.Place, r.Kind = n.path(), KindLVM
+		return r, roomInGroup(ctx, n, q)
+	case logical:
+		return r, fmt.Errorf("%s: there is no such block device, and lvm2, which could make one, is not installed here: install it, or map the disk to another path: %w", q.Path, ErrMissing)
+	case real == "/dev" || strings.HasPrefix(real, "/dev/"):
+		return r, fmt.Errorf("%s: there is no such block device, and xmig does not create devices of this kind: make it, or map the disk to another path: %w", q.Path, ErrMissing)
+	}
+	r.Place, r.Kind = real, KindFile
+	if err := sameSector(Volume{Path: q.Path, SectorSize: fileSector}, q); err != nil {
+		return r, err
+	}
+	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
 		fi, err := os.Stat(dir)
 		if err == nil && fi.IsDir() {
 			break
 		}
 		if err == nil {
-			return nil, fmt.Errorf("%s: %s is not a directory: %w", q.Path, dir, ErrUnfit)
+			return r, fmt.Errorf("%s: %s is not a directory: %w", q.Path, dir, ErrUnfit)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", q.Path, err)
+			return r, fmt.Errorf("%s: %w", q.Path, err)
 		}
-		missing = append([]string{dir}, missing...)
+		r.Dirs = append([]string{dir}, r.Dirs...)
 	}
-	if len(missing) > 0 && q.Parents != MakeParents {
-		return nil, fmt.Errorf("%s: directory %s does not exist: make it, or map the disk to another path: %w", q.Path, filepath.Dir(place), ErrMissing)
+	if len(r.Dirs) > 0 && q.Parents != MakeParents {
+		return r, fmt.Errorf("%s: directory %s does not exist: make it, or map the disk to another path: %w", q.Path, filepath.Dir(real), ErrMissing)
 	}
-	return missing, nil
+	return r, nil
 }
 
-// fits checks what cannot be mended: a device that is too small, other sectors.
-func fits(v Volume, q Request) error {
-	if q.SectorSize != 0 && q.SectorSize != v.SectorSize {
-		return wrongSector(v, q.SectorSize)
+// fits checks what cannot be mended: other sectors, a volume that is too small
+// and not for xmig to grow.
+func fits(v Volume, r Record, q Request) error {
+	if err := sameSector(v, q); err != nil {
+		return err
 	}
-	if v.Kind == KindBlock && v.Size < q.Size {
+	if v.Size < q.Size && !r.grows() {
 		return tooSmall(v, q.Size)
 	}
 	return nil
 }
 
-// vacant fails if something is at path.
-func vacant(path string) error {
-	_, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+func sameSector(v Volume, q Request) error {
+	if q.SectorSize != 0 && q.SectorSize != v.SectorSize {
+		return wrongSector(v, q.SectorSize)
+	}
+	return nil
+}
+
+// vacant fails if something is at path, a name of the volume of r.
+func vacant(ctx context.Context, r Record, path string) error {
+	var err error
+	if r.Kind == KindLVM {
+		_, err = inspect(ctx, path) // also where no device is
+	} else {
+		_, err = os.Lstat(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrMissing) {
 		return nil
 	}
 	if err != nil {

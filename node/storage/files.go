@@ -65,7 +65,9 @@ func (p *files) Free(context.Context) (int64, error) {
 }
 
 // Cost leaves the file system's own tables out; the reserve covers them.
-func (p *files) Cost(size int64) int64 { return roundUp(size, fileSector) }
+func (p *files) Cost(_ context.Context, size int64) (int64, error) {
+	return roundUp(size, fileSector), nil
+}
 
 func (p *files) Taken(_ context.Context, r Record) (int64, error) {
 	for _, path := range []string{r.Place, ShadowPath(r.Place)} {
@@ -146,7 +148,7 @@ func (p *files) makeDraft(r Record) (Identity, error) {
 		return Identity{}, err
 	}
 	defer f.Close()
-	if err := writeTag(f, tagOf(r)); err != nil {
+	if err := writeTag(f, markOf(r)); err != nil {
 		return Identity{}, err
 	}
 	if err := f.Truncate(roundUp(r.Size, fileSector)); err != nil {
@@ -228,7 +230,7 @@ func (p *files) Move(_ context.Context, r Record, to Position) error {
 
 // retag makes the tag on f say what r says, durably.
 func retag(f *os.File, r Record) error {
-	if err := writeTag(f, tagOf(r)); err != nil {
+	if err := writeTag(f, markOf(r)); err != nil {
 		return err
 	}
 	return f.Sync()

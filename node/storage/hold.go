@@ -19,7 +19,7 @@ type hold struct {
 // Space returns the bytes that a new volume at path may take, and the name of the
 // pool they come from: what is free less what is held and the reserve.
 func (h *Host) Space(ctx context.Context, path string) (free int64, pool string, err error) {
-	p, err := h.poolAt(path)
+	p, err := h.poolAt(ctx, path)
 	if err != nil {
 		return 0, "", err
 	}
@@ -98,13 +98,13 @@ func (h *Host) fit(ctx context.Context, job string, n Need, others []hold, spent
 	if n.Bytes < 0 {
 		return fmt.Errorf("disk %s (%s): needs %d bytes", n.Disk, n.Path, n.Bytes)
 	}
-	p, err := h.poolAt(n.Path)
+	p, err := h.poolAt(ctx, n.Path)
 	if err != nil {
 		return fmt.Errorf("disk %s: %w", n.Disk, err)
 	}
 	free, err := h.left(ctx, p, others)
 	if err != nil {
-		return err
+		return fmt.Errorf("disk %s (%s): %w", n.Disk, n.Path, err)
 	}
 	free = max(free-spent[p.Key()], 0)
 	need, err := h.outstanding(ctx, p, job, n)
@@ -131,7 +131,7 @@ func (h *Host) left(ctx context.Context, p Pool, holds []hold) (int64, error) {
 		for _, n := range o.Needs {
 			// A need whose pool cannot be told any more counts everywhere:
 			// rather too little space than the same bytes twice.
-			if its, err := h.poolAt(n.Path); err == nil && its.Key() != p.Key() {
+			if its, err := h.poolAt(ctx, n.Path); err == nil && its.Key() != p.Key() {
 				continue
 			}
 			bytes, err := h.outstanding(ctx, p, o.Job, n)
@@ -147,8 +147,14 @@ func (h *Host) left(ctx context.Context, p Pool, holds []hold) (int64, error) {
 // outstanding is what n will still take: its cost less what the volume has taken
 // already, be it this job's or the shadow that it is going to adopt.
 func (h *Host) outstanding(ctx context.Context, p Pool, job string, n Need) (int64, error) {
-	cost := p.Cost(n.Bytes)
+	cost, err := p.Cost(ctx, n.Bytes)
+	if err != nil {
+		return 0, err
+	}
 	r, known, err := h.lookup(n.Path)
+	if err == nil && !known && p.Kind() == KindLVM {
+		r, known = standing(job, n.Path)
+	}
 	if err != nil || !known || r.Kind != p.Kind() || (r.Role != RoleShadow && r.Job != job) {
 		return cost, nil // a path that cannot be resolved now has taken nothing that we know of
 	}
@@ -159,18 +165,40 @@ func (h *Host) outstanding(ctx context.Context, p Pool, job string, n Need) (int
 	return max(cost-taken, 0), nil
 }
 
-// poolAt returns the pool that a volume at path is in or would be in.
-func (h *Host) poolAt(path string) (Pool, error) {
+// standing stands for the record of a logical volume that has none.
+func standing(job, path string) (Record, bool) {
+	real, _, err := resolve(path)
+	if err != nil {
+		return Record{}, false
+	}
+	lv, ok := lvNameAt(path, real)
+	return Record{Kind: KindLVM, Place: lv.path(), Job: job}, ok
+}
+
+// poolAt returns the pool that a volume at path is in or would be in. A logical
+// volume that is there by somebody else's doing is a pool of its own, as any
+// device is: it takes nothing from its group, and one job can have it.
+func (h *Host) poolAt(ctx context.Context, path string) (Pool, error) {
 	real, fi, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
 	if fi != nil && !fi.Mode().IsRegular() {
-		v, err := inspect(path) // a device, or the error that says what it is
+		v, err := inspect(ctx, path) // a device, or the error that says what it is
 		if err != nil {
 			return nil, err
 		}
+		r, known, err := h.lookup(path)
+		if err != nil {
+			return nil, err
+		}
+		if known && r.Kind == KindLVM && r.grows() {
+			return &group{name: v.lv.group}, nil
+		}
 		return &device{v}, nil
+	}
+	if n, ok := lvNameAt(path, real); fi == nil && ok && hasLVM() {
+		return &group{name: n.group}, nil
 	}
 	return newFiles(real, h.at)
 }

@@ -46,7 +46,8 @@ type Host struct {
 	volumes directory[Record]
 	holds   directory[hold]
 
-	mu sync.Mutex // one change at a time in this process; the flock does it among processes
+	mu     sync.Mutex // one change at a time in this process; the flock does it among processes
+	locked *os.File   // what the flock is on, while mu is held
 
 	// at is called at the points where tests end the process.
 	at func(point string)
@@ -93,8 +94,10 @@ func (h *Host) lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
+			h.locked = f
 			return func() {
 				// Closing ends the flock; the file was never written to.
+				h.locked = nil
 				_ = f.Close()
 				h.mu.Unlock()
 			}, nil

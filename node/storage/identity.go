@@ -31,8 +31,8 @@ type Identity struct {
 // tagName is the extended attribute that carries the tag of a file.
 const tagName = "user.xmig.tag"
 
-// fileTag is what is written on a file: it goes where the inode goes.
-type fileTag struct {
+// mark is the tag as it is written on a volume itself: it goes where the inode or the logical volume goes.
+type mark struct {
 	ID   string `json:"id"`
 	Job  string `json:"job"`
 	VM   string `json:"vm"`
@@ -40,15 +40,15 @@ type fileTag struct {
 	Role Role   `json:"role"`
 }
 
-func tagOf(r Record) fileTag {
-	return fileTag{ID: r.ID, Job: r.Job, VM: r.VM, Disk: r.Disk, Role: r.Role}
+func markOf(r Record) mark {
+	return mark{ID: r.ID, Job: r.Job, VM: r.VM, Disk: r.Disk, Role: r.Role}
 }
 
 // errNoTags is returned where the file system keeps no extended attributes.
 var errNoTags = errors.New("file system keeps no tags")
 
 // readTag returns the tag of f, nil if it has none.
-func readTag(f *os.File) (*fileTag, error) {
+func readTag(f *os.File) (*mark, error) {
 	b := make([]byte, 4096)
 	n, err := unix.Fgetxattr(int(f.Fd()), tagName, b)
 	switch {
@@ -59,15 +59,15 @@ func readTag(f *os.File) (*fileTag, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read tag of %s: %w", f.Name(), err)
 	}
-	var t fileTag
+	var t mark
 	if err := json.Unmarshal(b[:n], &t); err != nil {
-		return &fileTag{}, nil // somebody else's: it has no ID of ours
+		return &mark{}, nil // somebody else's: it has no ID of ours
 	}
 	return &t, nil
 }
 
 // writeTag puts t on f, durable with f's next sync. Without attributes the registry is all there is.
-func writeTag(f *os.File, t fileTag) error {
+func writeTag(f *os.File, t mark) error {
 	b, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func owns(r Record, f *os.File) (bool, error) {
 
 // isOwn decides whether a file with this identity and tag is the volume of r;
 // tags says whether the file could have a tag at all.
-func isOwn(r Record, id Identity, tag *fileTag, tags bool) bool {
+func isOwn(r Record, id Identity, tag *mark, tags bool) bool {
 	same := r.Identity.Birth != 0 && id.Dev == r.Identity.Dev && id.Ino == r.Identity.Ino && id.Birth == r.Identity.Birth
 	switch {
 	case !tags:

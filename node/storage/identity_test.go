@@ -6,13 +6,13 @@ import "testing"
 func TestIsOwn(t *testing.T) {
 	id := Identity{Dev: 1, Ino: 2, Birth: 3}
 	r := Record{ID: "me", Identity: id}
-	mine, other := &fileTag{ID: "me"}, &fileTag{ID: "other"}
+	mine, other := &mark{ID: "me"}, &mark{ID: "other"}
 	born := func(n int64) Identity { return Identity{Dev: 1, Ino: 2, Birth: n} }
 	for name, c := range map[string]struct {
 		pending pending
 		record  Identity
 		file    Identity
-		tag     *fileTag
+		tag     *mark
 		tags    bool
 		want    bool
 	}{

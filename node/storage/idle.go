@@ -29,7 +29,7 @@ type idleTracker struct {
 // NewIdle returns a tracker for the block device v, or ErrUnfit for other kinds
 // and where the kernel does not count.
 func NewIdle(v Volume) (Tracker, error) {
-	if v.Kind != KindBlock {
+	if v.Kind == KindFile {
 		return nil, fmt.Errorf("%s: idle counters exist for block devices only: %w", v.Path, ErrUnfit)
 	}
 	t := &idleTracker{volume: v}

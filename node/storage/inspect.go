@@ -26,10 +26,10 @@ func (h *Host) Inspect(ctx context.Context, path string) (Volume, error) {
 	if err := ctx.Err(); err != nil {
 		return Volume{}, err
 	}
-	v, err := inspect(path)
+	v, err := inspect(ctx, path)
 	if errors.Is(err, ErrMissing) {
-		if r, ok, rerr := h.lookup(path); rerr == nil && ok && r.Role == RoleShadow && r.Kind == KindFile {
-			return Volume{}, fmt.Errorf("%w; it is kept as %s, %s", err, ShadowPath(r.Place), r.holder())
+		if r, ok, rerr := h.lookup(path); rerr == nil && ok && r.Role == RoleShadow && r.kept() != r.Place {
+			return Volume{}, fmt.Errorf("%w; it is kept as %s, %s", err, r.kept(), r.holder())
 		}
 	}
 	if err != nil {
@@ -62,13 +62,13 @@ func described(v Volume, r Record) (Volume, error) {
 	return v, nil
 }
 
-func inspect(path string) (Volume, error) {
+func inspect(ctx context.Context, path string) (Volume, error) {
 	real, fi, err := resolve(path)
 	if err != nil {
 		return Volume{}, err
 	}
 	if fi == nil {
-		return Volume{}, fmt.Errorf("%s: %w", named(path, real), ErrMissing)
+		return inspectIdle(ctx, Volume{Path: path, Real: real})
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -113,14 +113,20 @@ func inspectDevice(v Volume, rdev uint64) (Volume, error) {
 		return Volume{}, fmt.Errorf("%s: block device of size 0 (nothing attached to it, or no medium): %w", v.Path, ErrMissing)
 	}
 	v.Kind, v.Device = KindBlock, rdev
+	if n, ok := lvOfDevice(sys); ok {
+		v.Kind, v.lv = KindLVM, n
+	}
 	v.Size = sectors * 512 // unit of the attribute, whatever the device's sector
 	v.Allocated = v.Size
-	v.SectorSize, err = strconv.Atoi(sysText(queueOf(sys), "logical_block_size"))
-	if err != nil {
+	if v.SectorSize, err = sectorAt(sys); err != nil {
 		return Volume{}, fmt.Errorf("%s: sector size: %w", v.Path, err)
 	}
 	v.ID = deviceIdentity(rdev)
 	return v, nil
+}
+
+func sectorAt(sys string) (int, error) {
+	return strconv.Atoi(sysText(queueOf(sys), "logical_block_size"))
 }
 
 // queueOf is the directory with a device's limits; a partition has its disk's.
@@ -200,11 +206,17 @@ func named(path, real string) string {
 	return path + " (" + real + ")"
 }
 
-// ShadowPath is the name of the shadow of the file at place.
-func ShadowPath(place string) string { return place + shadowSuffix }
+// ShadowPath is the name of the shadow of the file or logical volume at place.
+func ShadowPath(place string) string {
+	kind := KindFile
+	if _, ok := lvNameOf(place); ok {
+		kind = KindLVM
+	}
+	return Record{Kind: kind, Place: place}.kept()
+}
 
-// lookup returns the record of the volume that path names, now or, for a file
-// that is a shadow, before. A shadow's own name leads to it as well.
+// lookup returns the record of the volume that path names, now or, for one that
+// has another name as shadow, before. A shadow's own name leads to it as well.
 func (h *Host) lookup(path string) (Record, bool, error) {
 	real, fi, err := resolve(path)
 	if err != nil {
@@ -214,25 +226,28 @@ func (h *Host) lookup(path string) (Record, bool, error) {
 	if err != nil {
 		return Record{}, false, err
 	}
-	var device *Identity
+	var rdev uint64
 	if fi != nil {
 		if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Mode&unix.S_IFMT == unix.S_IFBLK {
-			id := deviceIdentity(uint64(st.Rdev))
-			device = &id
+			rdev = uint64(st.Rdev)
 		}
 	}
 	for _, r := range all {
 		switch {
-		case r.Kind == KindFile && (r.Place == real || ShadowPath(r.Place) == real):
+		case r.Kind == KindFile && (r.Place == real || r.kept() == real):
 			return r, true, nil
-		case r.Kind == KindBlock && device != nil && sameDevice(r.Identity, *device):
+		case r.Kind != KindFile && rdev != 0 && sameDevice(r.Identity, deviceIdentity(rdev)):
 			return r, true, nil
 		}
 	}
 	// A device by name only after all by identity: its record may be about
 	// another device that had the name, which callers then see by Find.
+	n, logical := lvOfPath(path, real, rdev)
 	for _, r := range all {
-		if r.Kind == KindBlock && r.Place == filepath.Clean(path) {
+		switch {
+		case r.Kind == KindBlock && r.Place == filepath.Clean(path):
+			return r, true, nil
+		case r.Kind == KindLVM && logical && (r.Place == n.path() || r.kept() == n.path()):
 			return r, true, nil
 		}
 	}

@@ -13,7 +13,7 @@ const (
 )
 
 // Pool is a place where volumes of one kind live and get their space from: a
-// file system, a single device, later a volume group, a thin pool, a zpool.
+// file system, a single device, a volume group, later a thin pool, a zpool.
 // Its methods act on what a record describes. All look before they act: each may
 // be called again after a crash in the middle of it. None touches a volume
 // that is not the record's.
@@ -25,7 +25,7 @@ type Pool interface {
 	// Free returns the bytes that new volumes may take, holds not counted.
 	Free(ctx context.Context) (int64, error)
 	// Cost returns the bytes a volume of size takes at most: rounded up to extents, say.
-	Cost(size int64) int64
+	Cost(ctx context.Context, size int64) (int64, error)
 	// Taken returns the bytes that the volume of r has taken from the pool already.
 	Taken(ctx context.Context, r Record) (int64, error)
 

@@ -36,7 +36,7 @@ const (
 type Record struct {
 	Version   int       `json:"version"`
 	ID        string    `json:"id"`    // random; repeated in the tag on the volume
-	Place     string    `json:"place"` // the active name: resolved for files, as given for devices
+	Place     string    `json:"place"` // the active name: resolved for files, /dev/GROUP/NAME for logical volumes, as given for devices
 	Kind      Kind      `json:"kind"`
 	Role      Role      `json:"role"`
 	Pending   pending   `json:"pending,omitempty"`
@@ -58,6 +58,24 @@ func (r Record) Tag() *Tag {
 		Job: r.Job, VM: r.VM, Disk: r.Disk, Role: r.Role, Time: r.Time,
 		Host: r.Host, KeepUntil: r.KeepUntil, Pending: string(r.Pending),
 	}
+}
+
+// kept is the name of the volume as shadow. A block device has just one name.
+func (r Record) kept() string {
+	switch r.Kind {
+	case KindFile:
+		return r.Place + shadowSuffix
+	case KindLVM:
+		n, _ := lvNameOf(r.Place)
+		return n.shadow().path()
+	}
+	return r.Place
+}
+
+// grows tells whether the volume may be made larger: a file, what xmig made, and a
+// shadow that it adopted. Any other device has the size that its owner gave it.
+func (r Record) grows() bool {
+	return r.Kind == KindFile || r.Kind == KindLVM && (r.Role != RoleAdopted || r.Before != nil)
 }
 
 // sameDisk tells whether the record is about this disk of this VM.

@@ -66,7 +66,7 @@ func (h *Host) retire(ctx context.Context, r Record) (Did, error) {
 		_, err := h.finish(ctx, r)
 		return DidReturn, err
 	}
-	p, err := h.pool(r)
+	p, err := h.pool(ctx, r)
 	if err != nil {
 		return "", err
 	}
@@ -83,11 +83,11 @@ func (h *Host) retire(ctx context.Context, r Record) (Did, error) {
 	switch {
 	case r.Role == RoleMade:
 		if pos == Absent && r.Pending == pendingNone {
-			did = vanished(r)
+			did = vanished(ctx, r)
 		}
 		r.Pending = pendingRemove // of what is still ours: a draft, directories
 	case pos == Absent:
-		did, r.Pending = vanished(r), pendingSettle
+		did, r.Pending = vanished(ctx, r), pendingSettle
 	case r.Before == nil:
 		did, r.Pending = DidUntag, pendingSettle
 	default:
@@ -98,8 +98,8 @@ func (h *Host) retire(ctx context.Context, r Record) (Did, error) {
 }
 
 // vanished says what is under the name of r now that its volume is not.
-func vanished(r Record) Did {
-	if vacant(r.Place) != nil {
+func vanished(ctx context.Context, r Record) Did {
+	if vacant(ctx, r, r.Place) != nil {
 		return DidLeave
 	}
 	return DidVanish
@@ -128,8 +128,8 @@ func (h *Host) settle(ctx context.Context, r Record) (Did, error) {
 // unused fails with ErrBusy if the volume of r is in use.
 func (h *Host) unused(ctx context.Context, r Record) error {
 	path := r.Place
-	if r.Kind == KindFile {
-		p, err := h.pool(r)
+	if r.kept() != r.Place {
+		p, err := h.pool(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -139,10 +139,10 @@ func (h *Host) unused(ctx context.Context, r Record) error {
 		case pos == Absent:
 			return nil
 		case pos == Shadowed:
-			path = ShadowPath(r.Place)
+			path = r.kept()
 		}
 	}
-	v, err := inspect(path)
+	v, err := inspect(ctx, path)
 	if errors.Is(err, ErrMissing) || errors.Is(err, ErrNotDisk) {
 		return nil
 	}

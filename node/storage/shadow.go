@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 )
 
-// Shadow keeps the volume of a disk whose VM has moved to q.Host. A file gets a
-// name that no configuration knows; a block device keeps its name and is only
-// recorded. It belongs behind the hand-over and may be repeated until it succeeds.
+// Shadow keeps the volume of a disk whose VM has moved to q.Host. A file or a
+// logical volume gets a name that no configuration knows; any other block device
+// keeps its name and is only recorded. It belongs behind the hand-over and may be repeated until it succeeds.
 func (h *Host) Shadow(ctx context.Context, q Request) (Volume, error) {
 	v, err := h.shadow(ctx, q)
 	if err != nil {
@@ -46,56 +45,45 @@ func (h *Host) shadow(ctx context.Context, q Request) (Volume, error) {
 	if known && r.Role == RoleShadow {
 		return h.shadowAgain(ctx, r, q)
 	}
-	v, err := inspect(q.Path)
+	v, err := inspect(ctx, q.Path)
 	if err != nil {
 		return Volume{}, err
 	}
 	if err := notInUse(ctx, v); err != nil {
 		return Volume{}, err
 	}
-	id, err := h.tagID(v, r)
+	id, err := h.tagID(ctx, v, r)
 	if err != nil {
 		return Volume{}, err
 	}
 	next := Record{
-		Version: recordVersion, ID: id, Place: v.Real, Kind: v.Kind, Role: RoleShadow, Pending: pendingShadow,
+		Version: recordVersion, ID: id, Place: v.place(), Kind: v.Kind, Role: RoleShadow, Pending: pendingShadow,
 		Job: q.Job, VM: q.VM, Disk: q.Disk, Time: h.config.Now().UTC(), Host: q.Host, KeepUntil: q.KeepUntil.UTC(),
 		Size: v.Size, Identity: v.ID,
 	}
-	switch {
-	case v.Kind == KindBlock:
-		next.Place = filepath.Clean(q.Path)
-	default:
-		if err := vacant(ShadowPath(v.Real)); err != nil {
-			return Volume{}, err
-		}
-	}
 	if known && r.Place != next.Place {
 		// The same device under another of its names: one device, one record.
-		next.Place = r.Place
+		next.Place, next.Kind = r.Place, r.Kind
+	}
+	if next.kept() != next.Place {
+		if err := vacant(ctx, next, next.kept()); err != nil {
+			return Volume{}, err
+		}
 	}
 	if next, err = h.carry(ctx, next); err != nil {
 		return Volume{}, err
 	}
-	return h.shadowVolume(next)
+	return shadowVolume(ctx, next)
 }
 
 // tagID returns the ID for a new record of v: the one on its tag if it has one
 // (a registry that was lost), else a new one. r is the record that v has, if any.
-func (h *Host) tagID(v Volume, r Record) (string, error) {
-	if v.Kind != KindFile {
-		return newID(), nil
-	}
-	f, err := os.Open(v.Real)
+func (h *Host) tagID(ctx context.Context, v Volume, r Record) (string, error) {
+	id, err := tagged(ctx, v)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	tag, err := readTag(f)
-	if err != nil && !errors.Is(err, errNoTags) {
-		return "", err
-	}
-	if tag == nil || tag.ID == "" {
+	if id == "" {
 		return newID(), nil
 	}
 	all, err := h.records()
@@ -103,9 +91,33 @@ func (h *Host) tagID(v Volume, r Record) (string, error) {
 		return "", err
 	}
 	for _, other := range all {
-		if other.ID == tag.ID && other.Place != r.Place {
+		if other.ID == id && other.Place != r.Place {
 			return "", fmt.Errorf("%s bears the tag of %s, %s: %w", v.Path, other.Place, other.holder(), ErrTaken)
 		}
+	}
+	return id, nil
+}
+
+// tagged returns the ID on the tag of v, "" if it has none or can have none.
+func tagged(ctx context.Context, v Volume) (string, error) {
+	switch v.Kind {
+	case KindLVM:
+		l, err := lvm{}.logical(ctx, v.lv)
+		return lvTagged(l.tags), err
+	case KindBlock:
+		return "", nil
+	}
+	f, err := os.Open(v.Real)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	tag, err := readTag(f)
+	if errors.Is(err, errNoTags) {
+		return "", nil
+	}
+	if err != nil || tag == nil {
+		return "", err
 	}
 	return tag.ID, nil
 }
@@ -113,12 +125,12 @@ func (h *Host) tagID(v Volume, r Record) (string, error) {
 // shadowAgain is a repeated Shadow. A file at the old name beside the shadow is
 // another volume of the same disk: which of the two to keep is not ours to say.
 func (h *Host) shadowAgain(ctx context.Context, r Record, q Request) (Volume, error) {
-	if r.Kind == KindFile {
-		if err := vacant(r.Place); err != nil {
-			return Volume{}, fmt.Errorf("%s is kept already (%s), and: %w", ShadowPath(r.Place), r.holder(), err)
+	if r.kept() != r.Place {
+		if err := vacant(ctx, r, r.Place); err != nil {
+			return Volume{}, fmt.Errorf("%s is kept already (%s), and: %w", r.kept(), r.holder(), err)
 		}
 	}
-	v, err := h.shadowVolume(r)
+	v, err := shadowVolume(ctx, r)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -130,22 +142,18 @@ func (h *Host) shadowAgain(ctx context.Context, r Record, q Request) (Volume, er
 	if r, err = h.carry(ctx, r); err != nil {
 		return Volume{}, err
 	}
-	return h.shadowVolume(r)
+	return shadowVolume(ctx, r)
 }
 
 // shadowVolume describes the shadow r where it is now.
-func (h *Host) shadowVolume(r Record) (Volume, error) {
-	path := r.Place
-	if r.Kind == KindFile {
-		path = ShadowPath(r.Place)
-	}
-	v, err := inspect(path)
+func shadowVolume(ctx context.Context, r Record) (Volume, error) {
+	v, err := inspect(ctx, r.kept())
 	if err != nil {
 		return Volume{}, err
 	}
 	v, err = described(v, r)
 	if err == nil && v.Tag == nil {
-		err = fmt.Errorf("%s is not the volume that was kept (%s): %w", path, r.holder(), ErrTaken)
+		err = fmt.Errorf("%s is not the volume that was kept (%s): %w", r.kept(), r.holder(), ErrTaken)
 	}
 	v.Path = r.Place
 	return v, err
@@ -176,7 +184,7 @@ func (h *Host) Shadows(ctx context.Context) ([]Record, error) {
 }
 
 // PruneShadow removes the shadow of the volume at place (either of its names):
-// the file, or for a block device only the record. Before the shadow's KeepUntil
+// file or logical volume, or for another block device only the record. Before the shadow's KeepUntil
 // it does so only if now, the caller's word, is not earlier.
 func (h *Host) PruneShadow(ctx context.Context, place string, now time.Time) error {
 	unlock, err := h.lock(ctx)
@@ -200,7 +208,7 @@ func (h *Host) PruneShadow(ctx context.Context, place string, now time.Time) err
 	if err := h.unused(ctx, r); err != nil {
 		return fmt.Errorf("prune shadow: %w", err)
 	}
-	p, err := h.pool(r)
+	p, err := h.pool(ctx, r)
 	if err != nil {
 		return fmt.Errorf("prune shadow: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,16 +23,31 @@ import (
 // process: which guests use a device is in xenstore. Without root's rights other
 // users' processes and exclusive claims stay unseen.
 func (h *Host) InUse(ctx context.Context, path string) ([]Use, error) {
-	v, err := inspect(path)
+	v, err := inspect(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	return uses(ctx, v)
 }
 
+// What is open for a moment is not in use: udev looks into each device that
+// somebody has written to, and a guest's backend lets go soon after the guest.
+const (
+	openPatience = 2 * time.Second // under the host's lock; callers come again
+	openPoll     = 100 * time.Millisecond
+)
+
 // notInUse fails with ErrBusy if v is in use.
 func notInUse(ctx context.Context, v Volume) error {
 	found, err := uses(ctx, v)
+	for end := time.Now().Add(openPatience); err == nil && justOpen(found) && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(openPoll):
+		}
+		found, err = uses(ctx, v)
+	}
 	if err != nil {
 		return err
 	}
@@ -45,9 +61,14 @@ func notInUse(ctx context.Context, v Volume) error {
 	return fmt.Errorf("%s: %s: %w", named(v.Path, v.Real), strings.Join(by, ", "), ErrBusy)
 }
 
+func justOpen(found []Use) bool { return len(found) == 1 && found[0].Kind == UseOpen }
+
 func uses(ctx context.Context, v Volume) ([]Use, error) {
+	if v.idle() {
+		return nil, nil
+	}
 	looks := []func(Volume) ([]Use, error){usesBySwap, usesByLoop, usesByWriters}
-	if v.Kind == KindBlock {
+	if v.Kind != KindFile {
 		looks = []func(Volume) ([]Use, error){usesByMount, usesBySwap, usesByHolders, usesByLoop, usesByWriters}
 	}
 	var out []Use
@@ -61,8 +82,12 @@ func uses(ctx context.Context, v Volume) ([]Use, error) {
 		}
 		out = append(out, found...)
 	}
-	if v.Kind == KindBlock && len(out) == 0 {
-		return usesByClaim(v)
+	if v.Kind != KindFile && len(out) == 0 {
+		claimed, err := usesByClaim(v)
+		if err != nil || len(claimed) > 0 || v.Kind != KindLVM {
+			return claimed, err
+		}
+		return usesByOpen(ctx, v)
 	}
 	return out, nil
 }
@@ -189,7 +214,7 @@ func usesBySwap(v Volume) ([]Use, error) {
 			continue
 		}
 		path := unescape(fields[0])
-		if v.Kind == KindFile && isFile(path, v.ID) || v.Kind == KindBlock && slices.Contains(numbers(v), numberOf(path)) {
+		if v.Kind == KindFile && isFile(path, v.ID) || v.Kind != KindFile && slices.Contains(numbers(v), numberOf(path)) {
 			out = append(out, Use{UseSwap, path})
 		}
 	}
@@ -231,7 +256,7 @@ func usesByLoop(v Volume) ([]Use, error) {
 		if backing == "" {
 			continue // detached since
 		}
-		if v.Kind == KindFile && isFile(backing, v.ID) || v.Kind == KindBlock && slices.Contains(numbers(v), numberOf(backing)) {
+		if v.Kind == KindFile && isFile(backing, v.ID) || v.Kind != KindFile && slices.Contains(numbers(v), numberOf(backing)) {
 			out = append(out, Use{UseLoop, "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(n)))})
 		}
 	}
@@ -271,10 +296,20 @@ func opens(fd string, v Volume) bool {
 	if unix.Stat(fd, &st) != nil {
 		return false
 	}
-	if v.Kind == KindBlock {
+	if v.Kind != KindFile {
 		return st.Mode&unix.S_IFMT == unix.S_IFBLK && uint64(st.Rdev) == v.Device
 	}
 	return uint64(st.Dev) == v.ID.Dev && st.Ino == v.ID.Ino
+}
+
+// opensItself tells whether this process has v open.
+func opensItself(v Volume) (bool, error) {
+	const dir = "/proc/self/fd"
+	open, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(open, func(fd fs.DirEntry) bool { return opens(filepath.Join(dir, fd.Name()), v) }), nil
 }
 
 func writes(fdinfo string) bool {

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -20,10 +21,11 @@ var (
 // Kind is what a volume is made of.
 type Kind string
 
-// The kinds there are now; classic LVM, thin LVM and ZFS volumes will be kinds of their own.
+// The kinds there are now; ZFS volumes will be a kind of their own.
 const (
 	KindFile  Kind = "file"  // raw regular file
 	KindBlock Kind = "block" // block device that exists by somebody else's doing
+	KindLVM   Kind = "lvm"   // logical volume: new ones are classic, existing ones may be thin
 )
 
 // Role says what xmig may do with a volume, see the package comment.
@@ -48,7 +50,7 @@ type Volume struct {
 	Size       int64  // bytes the guest sees
 	Allocated  int64  // bytes that take space; Size for block devices
 	SectorSize int    // logical, bytes
-	Device     uint64 // rdev of a block device, the file system's number for a file
+	Device     uint64 // rdev of a block device (0: idle), the file system's number for a file
 	ID         Identity
 
 	// ReadsZero says that every byte is zero for certain: a file of ours that
@@ -56,6 +58,23 @@ type Volume struct {
 	ReadsZero bool
 
 	Tag *Tag // nil if no record names the volume
+
+	lv lvName // of a logical volume
+}
+
+// idle tells that v is a logical volume which is not active: no device leads to it.
+func (v Volume) idle() bool { return v.Kind == KindLVM && v.Device == 0 }
+
+// place is the name of v that its record is kept under.
+func (v Volume) place() string {
+	switch v.Kind {
+	case KindFile:
+		return v.Real
+	case KindLVM:
+		return v.lv.path()
+	default: // as given: what it resolves to, /dev/sdb, is not the same after a reboot
+		return filepath.Clean(v.Path)
+	}
 }
 
 // Tag is what the registry says about a volume.
@@ -131,6 +150,7 @@ const (
 	UseLoop    UseKind = "backs a loop device" // xl attaches raw files so
 	UseClaimed UseKind = "claimed exclusively" // O_EXCL refused: somebody in the kernel
 	UseWriter  UseKind = "opened for writing"  // a process other than ours
+	UseOpen    UseKind = "open"                // the device mapper counts an opener that nothing else shows
 )
 
 // Use is one user of a volume.

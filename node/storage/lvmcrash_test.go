@@ -1,0 +1,95 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func (g groupBench) host() *Host      { return g.Host }
+func (g groupBench) stateDir() string { return g.state }
+
+func (g groupBench) data(t testing.TB, name, text string) {
+	t.Helper()
+	g.foreign(t, name, text)
+}
+
+// picture has for each volume what lvm2 says of it, without what is random, and
+// how an active one begins, unless a job made it: then it holds what was there before.
+func (g groupBench) picture(t testing.TB) picture {
+	t.Helper()
+	p := picture{Files: map[string]string{}, Records: recordsOf(t, g.Host, g.path(""))}
+	for _, l := range g.volumesHere(t) {
+		tags := []string{}
+		for _, tag := range l.tags {
+			if !strings.HasPrefix(tag, lvTagID) {
+				tags = append(tags, tag)
+			}
+		}
+		text := ""
+		if l.active() && !strings.Contains(fmt.Sprint(tags), lvTagRole+string(RoleMade)) {
+			text = read(t, l.name.path())
+		}
+		p.Files[strings.TrimPrefix(l.name.volume, g.prefix)] = fmt.Sprintf("%d %s %v %q", l.size, l.attr, tags, text)
+	}
+	return p
+}
+
+// everythingNamed: a volume with a tag of ours is in a record, at every moment.
+func (g groupBench) everythingNamed(t testing.TB, point string) {
+	t.Helper()
+	known := map[string]bool{"": true}
+	for _, r := range ok[[]Record](t)(g.Volumes(context.Background())) {
+		known[r.ID] = true
+	}
+	for _, l := range g.volumesHere(t) {
+		if !known[lvTagged(l.tags)] {
+			t.Fatalf("killed at %q: no record names %+v", point, l)
+		}
+	}
+}
+
+func groupGround(t testing.TB) ground {
+	g := newGroupBench(t)
+	g.foreign(t, "disk-neighbour", "foreign")
+	return g
+}
+
+// TestLVMKilledAtEveryPoint is TestKilledAtEveryPoint on logical volumes.
+func TestLVMKilledAtEveryPoint(t *testing.T) {
+	for _, s := range scenes() {
+		t.Run(s.name, func(t *testing.T) { killedAtEveryPoint(t, s, groupGround) })
+	}
+}
+
+// TestLVMForeignAppearsDuringCrash: between the crash and the repetition somebody
+// makes a volume by the name that ours was to have. It stays, whatever is repeated.
+func TestLVMForeignAppearsDuringCrash(t *testing.T) {
+	for _, c := range []struct{ op, point, foreign string }{
+		{"create", "create: after intent", "disk"},
+		{"shadow", "shadow: after intent", "disk" + shadowSuffix},
+		{"shadow", "move: tagged", "disk" + shadowSuffix},
+		{"adopt", "adopt: after intent", "disk"},
+		{"adopt", "move: tagged", "disk"},
+	} {
+		t.Run(c.op+" "+c.point, func(t *testing.T) {
+			var s scene
+			for _, each := range scenes() {
+				if each.name == c.op {
+					s = each
+				}
+			}
+			g := killedAt(t, s, groupGround, c.point).(groupBench)
+			g.foreign(t, c.foreign, "foreign")
+			before := mustVolume(t, g, c.foreign)
+			wantErr(t, operate(g.Host, s.op, sceneRequest(g, s.job)), ErrTaken)
+			if err := operate(g.Host, "retire", sceneRequest(g, s.job)); err != nil {
+				t.Fatal(err)
+			}
+			if after := mustVolume(t, g, c.foreign); fmt.Sprint(before) != fmt.Sprint(after) || read(t, g.path(c.foreign)) != "foreign" {
+				t.Fatalf("before %+v, after %+v", before, after)
+			}
+		})
+	}
+}
