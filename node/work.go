@@ -25,8 +25,11 @@ type drive struct {
 // says where to look.
 func (n *Node) work(ctx context.Context) error {
 	queue, err := n.bus.Queue(ctx, n.cfg.Name, bus.QueueConfig{AckWait: 3 * n.cfg.Heartbeat, Parallel: n.cfg.Moves})
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("queue of %s: %w", n.cfg.Name, err)
+		return err
 	}
 	// No limit of its own: the queue gives no more doorbells than Moves, and
 	// what was left behind may be a guest that stands still.
