@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"xmig/jobs"
 	"xmig/node/storage"
@@ -45,9 +46,7 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	other := "map another: --map disk=" + disk.From + ":PATH"
 	switch {
 	case errors.Is(err, storage.ErrMissing):
-		if dir := filepath.Dir(disk.To); !isDirectory(dir) {
-			b.add(disk.Name, "directory", "make it, or "+other, "there is no directory %s", dir)
-		}
+		n.checkMake(ctx, job, disk, b)
 		return
 	case err != nil:
 		b.add(disk.Name, "disk", other, "%v", err)
@@ -61,7 +60,7 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 		b.add(disk.Name, "disk_exists", "remove it if nobody needs it, or "+other, "%s is there already and not this VM's", disk.To)
 		return
 	}
-	if v.Kind == storage.KindBlock && v.Size < disk.Size {
+	if v.Kind != storage.KindFile && v.Size < disk.Size {
 		b.add(disk.Name, "disk_small", "make it larger, or "+other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
 	}
 	uses, err := n.volumes.InUse(ctx, disk.To)
@@ -70,6 +69,20 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 	}
 	for _, u := range uses {
 		b.add(disk.Name, "disk_in_use", "end that use, or "+other, "%s: %s", disk.To, u)
+	}
+}
+
+// checkMake asks whether a volume can be made where none is.
+func (n *Node) checkMake(ctx context.Context, job jobs.Job, disk jobs.DiskMove, b *blockers) {
+	other := "map another: --map disk=" + disk.From + ":PATH"
+	err := n.volumes.CanCreate(ctx, storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
+	dir := filepath.Dir(disk.To)
+	switch {
+	case err == nil:
+	case !isDirectory(dir) && !strings.HasPrefix(dir, "/dev/"):
+		b.add(disk.Name, "directory", "make it, or "+other, "there is no directory %s", dir)
+	default:
+		b.add(disk.Name, "volume", other, "%v", err)
 	}
 }
 
