@@ -75,6 +75,9 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 		if err := h.say(job, jobs.BACK, nil); err != nil {
 			return err
 		}
+		if h.said.Highest() > job.Epoch {
+			return nil // a late word: a later attempt may hold the guest, and decides
+		}
 		if h.said.Has(factStopping, job.Epoch) {
 			if err := s.runOn(ctx, h, job); err != nil {
 				return jobs.RetryLater(jobs.CodeToolstack, "have vm %s run on at %s: %w", job.VM.Name, h.node, err)
