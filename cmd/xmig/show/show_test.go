@@ -56,7 +56,7 @@ func moved() jobs.Record {
 			},
 			Passes: []jobs.PassReport{
 				{Number: 1, Kind: jobs.SeedPass, Elapsed: 4 * time.Second, Disks: []jobs.DiskReport{
-					disk("xvda", 512*mib, 12, 500, 200*mib, 301*mib, 4*time.Second), disk("xvdb", 128*mib, 128, 0, 0, 8192, time.Second)}},
+					disk("xvda", 512*mib, 12, 500, 200*mib, 301*mib, 4*time.Second), disk("xvdb", 128*mib, 127, 1, mib, 8192, time.Second)}},
 				{Number: 2, Kind: jobs.DeltaPass, Elapsed: 900 * time.Millisecond, Disks: []jobs.DiskReport{
 					disk("xvda", 512*mib, 492, 20, 0, 3*mib, 900*time.Millisecond)}},
 				{Number: 3, Kind: jobs.FinalPass, Elapsed: 700 * time.Millisecond, Disks: []jobs.DiskReport{

@@ -184,7 +184,12 @@ func diskTable(r jobs.Record) string {
 	return t.String()
 }
 
-func chunks(n int64) string { return fmt.Sprintf("%d chunks", n) }
+func chunks(n int64) string {
+	if n == 1 {
+		return "1 chunk"
+	}
+	return fmt.Sprintf("%d chunks", n)
+}
 
 func passTable(all []jobs.PassReport) string {
 	if len(all) == 0 {
