@@ -15,7 +15,8 @@ start_program() {
 	local name=$1
 	shift
 	stop_program "$name"
-	in_lab setsid "$run/$name" "$@" >>"$run/$name.log" 2>&1 </dev/null &
+	# exec all the way: the pid must be the program's own.
+	{ exec ip netns exec "$namespace" setsid "$run/$name" "$@" >>"$run/$name.log" 2>&1 </dev/null; } &
 	echo $! >"$run/$name.pid"
 }
 
@@ -23,7 +24,8 @@ start_program() {
 program_runs() {
 	local pid
 	pid=$(cat "$run/$1.pid" 2>/dev/null) || return 1
-	[ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$run/$1" ] || [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$run/$1 (deleted)" ]
+	# The name in front: a program that was built anew runs as "... (deleted)".
+	[[ $(readlink "/proc/$pid/exe" 2>/dev/null) == "$run/$1"* ]]
 }
 
 stop_program() {

@@ -71,10 +71,11 @@ alive() {
 
 # end HOST kills its QEMU, as a power cut would, and waits until it is gone.
 end() {
+	hang_up "$1"
 	alive "$1" || return 0
 	kill -KILL "$(cat "$run/$1.pid")"
 	within 30 "the end of $1" not alive "$1"
-	rm -f "$run/$1.pid" "$run/$1.ssh"
+	rm -f "$run/$1.pid"
 }
 
 # on HOST COMMAND... runs a command there, as root. One connection is kept: a
@@ -88,7 +89,7 @@ on() {
 }
 
 # hang_up HOST closes the kept connection.
-hang_up() { on "$1" -O exit 2>/dev/null || true; }
+hang_up() { [ ! -S "$run/$1.ssh" ] || ssh -q -O exit -o ControlPath="$run/$1.ssh" "$1" 2>/dev/null || true; }
 
 answers() { on "$1" true </dev/null 2>/dev/null; }
 

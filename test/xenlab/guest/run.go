@@ -25,7 +25,7 @@ const (
 
 // beatEvery is the time between two heartbeats: short against any blackout
 // that matters, long against what a packet costs an emulated CPU.
-const beatEvery = 50 * time.Millisecond
+const beatEvery = 100 * time.Millisecond
 
 // settings come from the guest's kernel command line, lab.KEY=VALUE.
 type settings struct {
