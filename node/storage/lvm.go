@@ -8,10 +8,9 @@ import (
 )
 
 // group is the pool of logical volumes in one volume group. A volume is made with
-// its tag in one command and inactive: none is ever without a tag, and no device
-// can be opened before the registry knows the volume's UUID. A shadow has another
-// name, is inactive, and stays so over a reboot. The space of a new volume
-// holds whatever it held before.
+// its tag in one command, so that none is ever without, and activated once the
+// registry knows its UUID. A shadow has another name, is inactive, and stays so
+// over a reboot. A new volume holds whatever its space held before.
 type group struct {
 	name string
 	lvm  lvm

@@ -38,8 +38,12 @@ func newGroupBench(t testing.TB) groupBench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		args := []string{"lvremove", "--yes"}
 		for _, l := range g.volumesHere(t) {
-			lvm2(t, "lvremove", "--yes", l.name.arg())
+			args = append(args, l.name.arg())
+		}
+		if len(args) > 2 {
+			lvm2(t, args...)
 		}
 	})
 	return g
