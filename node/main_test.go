@@ -53,9 +53,11 @@ type world struct {
 	bus *bus.Bus
 }
 
+// Tests that have one wait for processes most of their time, so they run in parallel.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	s, err := bus.StartServer(ctx, bus.ServerConfig{StoreDir: t.TempDir(), Sync: bus.SyncLazy, Log: zerolog.Nop()})
 	must(t, err)
@@ -110,7 +112,7 @@ func (h *host) start(cfg Config) {
 	cfg.XL, cfg.Xenstore = append(sim[:len(sim):len(sim)], "xl"), sim
 	cfg.ConfigDir, cfg.SaveDir = h.etc(""), filepath.Join(h.sim, "save")
 	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []string{h.disks("")}
-	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait = time.Second, 5*time.Second, 5*time.Second
+	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait = 4*time.Second, 20*time.Second, 20*time.Second
 	cfg.Limits = jobs.DefaultLimits()
 	cfg.Limits.Backoff, cfg.Limits.MaxBackoff, cfg.Limits.Patience = 20*time.Millisecond, 100*time.Millisecond, 10*time.Second
 	lanes, err := bus.StartLaneServer(h.w.ctx, bus.LaneServerConfig{Node: cfg.Name, Listen: "127.0.0.1", Dir: t.TempDir(), Timeout: 5 * time.Second, Log: zerolog.Nop()})
@@ -333,7 +335,7 @@ func equal[T comparable](t testing.TB, what string, got, want T) {
 // eventually polls; the deadline is long, for machines that are busy.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

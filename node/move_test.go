@@ -86,7 +86,6 @@ func TestMove(t *testing.T) {
 		{jobs.Auto, true, "BEGIN(1) DISARMED(1) SEALED(1) COMMITTING(1) DONE(1)", "BEGIN(1) READY(1) GO(1) RUNNING(1)"},
 	} {
 		t.Run(string(c.mode), func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t)
 			a, b := w.host("a"), w.host("b")
 			make := a.guest

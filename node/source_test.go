@@ -108,7 +108,6 @@ func TestBack(t *testing.T) {
 			leave: func(a *host, job jobs.Job) { a.stopping(job) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t)
 			a, b := w.host("a"), w.host("b")
 			c.guest.Name = "web01"
