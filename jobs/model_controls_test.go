@@ -1,5 +1,7 @@
 package jobs
 
+import "slices"
+
 // control is one rule weakened, and what must come of it. The names begin with
 // the hole of an earlier text of the rules that it opens again, if it was one.
 type control struct {
@@ -9,14 +11,12 @@ type control struct {
 }
 
 func controls() []control {
-	return append(append(sourceControls(), destinationControls()...), otherControls()...)
+	return slices.Concat(commitControls(), backControls(), destinationControls(), otherControls())
 }
 
-func sourceControls() []control {
+func commitControls() []control {
 	type commit = func(s, d Journal, e uint64, sees SourceSees) error
 	commits := func(f commit) func(*model) { return func(m *model) { m.commit = f } }
-	type back = func(s Journal, e uint64, source string, k Known) error
-	backs := func(f back) func(*model) { return func(m *model) { m.goBack = f } }
 	return []control{
 		{"H2 R3 commits after BACK", twoRun.String(), commits(func(s, d Journal, e uint64, sees SourceSees) error {
 			return MayCommit(without(s, BACK, e), d, e, sees)
@@ -39,6 +39,13 @@ func sourceControls() []control {
 			}
 			return MayCommit(then, d, e, sees)
 		})},
+	}
+}
+
+func backControls() []control {
+	type back = func(s Journal, e uint64, source string, k Known) error
+	backs := func(f back) func(*model) { return func(m *model) { m.goBack = f } }
+	return []control{
 		{"R5 goes back as it likes", twoRun.String(), backs(func(Journal, uint64, string, Known) error { return nil })},
 		{"H5 R5b by any later key of S", twoRun.String(), func(m *model) {
 			m.recovers = true // only a repair made too early writes one
