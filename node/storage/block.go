@@ -74,6 +74,10 @@ func newDevice(ctx context.Context, place string) (Pool, error) {
 	return &device{v}, nil
 }
 
+func noDevice(q Request) error {
+	return fmt.Errorf("%s: there is no such block device, and xmig does not create devices of this kind: make it, or map the disk to another path: %w", q.Path, ErrMissing)
+}
+
 func tooSmall(v Volume, need int64) error {
 	return fmt.Errorf("%s has %s, the disk has %s; a volume may be larger, never smaller: %w", v.Path, bytesText(v.Size), bytesText(need), ErrUnfit)
 }

@@ -234,7 +234,7 @@ func (h *Host) room(ctx context.Context, r Record, real string, q Request) (Reco
 	case logical:
 		return r, fmt.Errorf("%s: there is no such block device, and lvm2, which could make one, is not installed here: install it, or map the disk to another path: %w", q.Path, ErrMissing)
 	case real == "/dev" || strings.HasPrefix(real, "/dev/"):
-		return r, fmt.Errorf("%s: there is no such block device, and xmig does not create devices of this kind: make it, or map the disk to another path: %w", q.Path, ErrMissing)
+		return r, noDevice(q)
 	}
 	r.Place, r.Kind = real, KindFile
 	if err := sameSector(Volume{Path: q.Path, SectorSize: fileSector}, q); err != nil {

@@ -438,6 +438,11 @@ func TestLVMOpenIsLeftAlone(t *testing.T) {
 	if after := g.volumesHere(t); fmt.Sprint(before) != fmt.Sprint(after) {
 		t.Fatalf("before %v, after %v", before, after)
 	}
+	// Behind the hand-over it is open for good, by the guest that it is handed to.
+	out := ok[[]Outcome](t)(g.Settle(ctx, "j1"))
+	if l := mustVolume(t, g, "made"); len(out) != 1 || out[0].Did != DidRelease || len(l.tags) != 0 || !l.open() {
+		t.Fatalf("%v, %+v", out, l)
+	}
 	t.Run("by this process", func(t *testing.T) {
 		g.foreign(t, "own", "data")
 		f := ok[*os.File](t)(os.OpenFile(g.path("own"), os.O_RDWR, 0))

@@ -59,6 +59,8 @@ func TestNoSuchGroup(t *testing.T) {
 	for _, err := range []error{second(b.Create(ctx, q)), b.Hold(ctx, "j1", []Need{{"xvda", q.Path, mib}})} {
 		wantErr(t, err, ErrMissing, "disk xvda", q.Path, text)
 	}
+	q.Path = "/dev/shm/x"
+	wantErr(t, b.CanCreate(ctx, q), ErrMissing, "no such block device")
 	if _, err := stateOf("vg1", nil); !strings.Contains(err.Error(), "vg1 (none is there)") {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,9 @@ func roomInGroup(ctx context.Context, n lvName, q Request) error {
 		return fmt.Errorf("%s: %w", q.Path, err)
 	}
 	s, err := lvm{}.state(ctx, n.group)
+	if _, taken := os.Stat("/dev/" + n.group); errors.Is(err, ErrMissing) && taken == nil {
+		return noDevice(q) // no group can be called like /dev/md or /dev/shm
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", q.Path, err)
 	}
