@@ -132,7 +132,7 @@ func (d *fakeDestination) seen(job Job) CopySeen {
 
 func (d *fakeDestination) Go(ctx context.Context, job Job, p Permission) (ran Ran, e Evidence, err error) {
 	err = d.call(ctx, "Go", func() error {
-		ran = Ran{DomID: 7, At: d.b.now}
+		ran = Ran{DomID: 7, At: d.clock()}
 		if e = d.evidence(); d.journal.Has(RUNNING, job.Epoch) {
 			return nil
 		}

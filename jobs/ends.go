@@ -215,7 +215,7 @@ type DestinationHandOver interface {
 	// Ready waits until the copy is whole, compares with s, and journals READY.
 	Ready(ctx context.Context, job Job, s Seal) (Evidence, error)
 	// Go journals GO (R7), has the guest run and journals RUNNING. It may be
-	// asked again; the answer is the same.
+	// asked again; the answer is the same. Ran.At and Evidence.At are of one clock.
 	Go(ctx context.Context, job Job, p Permission) (Ran, Evidence, error)
 	// Abort journals ABORTED (R9) before it destroys its copy. Volumes stay
 	// for the next attempt unless the job is over.

@@ -13,6 +13,7 @@ type Migration struct {
 	src    Source
 	dst    Destination
 	owners Owners
+	clock  func() time.Time
 	tell   func(text string) // a line for the job's story
 
 	patience time.Duration // how long a swap may take
@@ -223,9 +224,12 @@ func (m *Migration) resume(ctx context.Context) error {
 		}
 		return err
 	}
-	m.rec.Report.DomID, m.rec.Report.RanAt = ran.DomID, ran.At
-	if !m.rec.Report.StoppedAt.IsZero() && !ran.At.IsZero() {
-		m.rec.Report.Blackout = ran.At.Sub(m.rec.Report.StoppedAt)
+	m.rec.Report.DomID = ran.DomID
+	// How long ago the guest began to run is a difference on the destination's
+	// clock, so that the blackout is measured by the source's alone.
+	m.rec.Report.RanAt = m.clock().Add(-there.At.Sub(ran.At))
+	if !m.rec.Report.StoppedAt.IsZero() {
+		m.rec.Report.Blackout = m.rec.Report.RanAt.Sub(m.rec.Report.StoppedAt)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ type run struct {
 // when the record became final and was stored, whatever its state.
 func (r *Runner) Run(ctx context.Context, rec Record) (Record, error) {
 	j := &run{Runner: r, rec: &rec}
-	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, patience: r.Limits.BusPatience, rec: &rec, scope: AttemptOver,
+	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, clock: r.Clock, patience: r.Limits.BusPatience, rec: &rec, scope: AttemptOver,
 		tell: func(s string) { j.emit(ctx, "note", s, 0) }}
 	for !rec.State.Final() && rec.State != Indeterminate {
 		if err := j.attempt(ctx); err != nil {
