@@ -33,6 +33,12 @@ type VM struct {
 	Problem   string   `json:"problem,omitempty"` // why it cannot be managed
 }
 
+// MemoryNeed is the guest's memory and what Xen keeps for its page tables, in
+// bytes: 1 MiB per vCPU and 8 bytes per page, as xl reckons.
+func (v VM) MemoryNeed() int64 {
+	return v.Memory + int64(v.VCPUs)<<20 + v.Memory/4096*8
+}
+
 // Disk is one virtual block device of a guest.
 type Disk struct {
 	Name      string `json:"name"` // vdev: xvda

@@ -24,7 +24,7 @@ func (n *Node) heldMemory(ctx context.Context, except string) (int64, error) {
 	var sum int64
 	for _, job := range all {
 		if job.ID != except && takesMemory(job) && !here[job.VM.UUID] { // else its memory is taken already
-			sum += memoryNeed(job.Plan.Guest)
+			sum += job.Plan.Guest.MemoryNeed()
 		}
 	}
 	return sum, nil
@@ -48,16 +48,10 @@ func (n *Node) memoryLack(ctx context.Context, job jobs.Job, free int64) (string
 		return "", err
 	}
 	free -= n.cfg.ReserveMemory + reserved
-	need := memoryNeed(job.Plan.Guest)
+	need := job.Plan.Guest.MemoryNeed()
 	if free >= need || len(mine) > 0 {
 		return "", nil
 	}
 	return fmt.Sprintf("%d MiB are free (%d MiB held for other moves), vm %s needs %d MiB",
 		max(0, free)>>20, reserved>>20, job.VM.Name, need>>20), nil
-}
-
-// memoryNeed is the guest's memory and what Xen keeps for its page tables:
-// 1 MiB per vCPU and 8 bytes per page, as xl reckons.
-func memoryNeed(g jobs.Guest) int64 {
-	return g.Memory + int64(g.VCPUs)<<20 + g.Memory/4096*8
 }

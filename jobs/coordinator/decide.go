@@ -103,7 +103,7 @@ func holdsMemory(r jobs.Record) bool { return r.Has(jobs.Reserve) || r.HandedOve
 func (t *count) memoryOf(r jobs.Record) int64 {
 	if h := t.hosts[r.Source]; h != nil {
 		if vm, ok := h.Find(r.VM.UUID); ok && vm.State != jobs.VMHalted {
-			return MemoryNeed(vm)
+			return vm.MemoryNeed()
 		}
 	}
 	return 0

@@ -154,7 +154,7 @@ func TestDecideProperties(t *testing.T) {
 				t.Fatalf("%d moves onto %s, limit %d", in[to], to, l.In)
 			}
 			v, _ := hosts[a.Job.Source].Find(a.Job.VM.UUID)
-			if free[to] -= MemoryNeed(v); a.Job.Spec.To == "" && free[to] < 0 {
+			if free[to] -= v.MemoryNeed(); a.Job.Spec.To == "" && free[to] < 0 {
 				t.Fatalf("%s is placed on %s beyond its memory", a.Job.VM.Name, to)
 			}
 		}

@@ -94,19 +94,13 @@ func Refusal(vm jobs.VM, from, to jobs.Host, free int64, spec jobs.Spec) *jobs.B
 	if vm.State == jobs.VMHalted {
 		return nil
 	}
-	if need := MemoryNeed(vm); free < need {
+	if need := vm.MemoryNeed(); free < need {
 		return no("memory", "free memory there", "%d MiB of memory are free, vm %s needs %d MiB", max(0, free)>>20, vm.Name, need>>20)
 	}
 	if older(to.Xen, from.Xen) {
 		return no("xen_version", "upgrade it, or submit with --mode cold", "its Xen %s is older than %s", to.Xen, from.Xen)
 	}
 	return nil
-}
-
-// MemoryNeed is a guest's memory and what Xen keeps for its page tables, in
-// bytes: 1 MiB per vCPU and 8 bytes per page, as xl reckons.
-func MemoryNeed(vm jobs.VM) int64 {
-	return vm.Memory + int64(vm.VCPUs)<<20 + vm.Memory/4096*8
 }
 
 // older compares Xen versions by major and minor; one that cannot be read is
