@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -234,14 +233,8 @@ func (c *Cluster) clear() {
 			c.t.Errorf("stop simulated host %s: %v", h.Name, err)
 		}
 	}
-	left, err := running(c.Dir)
-	if err != nil {
+	if err := endAll(c.Dir); err != nil {
 		c.t.Error(err)
-	}
-	for pid := range left {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
-			c.t.Errorf("end process %d: %v", pid, err)
-		}
 	}
 	if c.t.Failed() {
 		c.t.Logf("all logs and files of the cluster are kept in %s", c.Dir)
