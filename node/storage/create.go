@@ -81,7 +81,11 @@ func (h *Host) obtain(ctx context.Context, q Request, onlyShadow bool) (Volume, 
 	if err != nil {
 		return Volume{}, err
 	}
-	return h.Inspect(ctx, q.Path)
+	v, err := h.Inspect(ctx, q.Path)
+	if err == nil && v.idle() {
+		err = fmt.Errorf("%s: lvm2 was told to activate it and did not: see volume_list in lvm.conf: %w", q.Path, ErrUnfit)
+	}
+	return v, err
 }
 
 // current returns the record of q's volume if it is there for q's job to use. A
