@@ -444,3 +444,51 @@ func TestSyncs(t *testing.T) {
 		t.Error("no begin was journalled")
 	}
 }
+
+// TestHalfBuiltAtTheDestination: what a killed xl left is no copy: it is built anew.
+func TestHalfBuiltAtTheDestination(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host("a"), w.host("b")
+	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
+	image := a.image(vm)
+	job, seal := stopped(t, a, b, newJob(a, b, vm, jobs.Cold, 1))
+	p, err := a.src.Pass(w.ctx, job, 2, jobs.FinalPass)
+	must(t, err)
+	seal.Pass, seal.Roots = 2, map[string]jobs.Digest{"xvda": p.Disks[0].Root}
+	must(t, a.src.Seal(w.ctx, job, seal))
+	b.halfBuilt(vm, image) // by a create of this attempt
+	there, err := b.dst.Ready(w.ctx, job, seal)
+	must(t, err)
+	must(t, a.src.Commit(w.ctx, job, there.Journal))
+
+	// The host reboots after GO, and the boot for it is killed half way too.
+	var ready readiness
+	must(t, b.hold(w.ctx, vm, func(h *held) error { _, err := h.told(jobs.READY, 1, &ready); return err }))
+	b.promise(vm, 1, going{ready, inBoot{b.bootID}}, jobs.GO)
+	must(t, xlsim.StopHost(b.sim))
+	b.start(Config{BootID: "another"})
+	b.halfBuilt(vm, image)
+	_, _, err = b.dst.Go(w.ctx, job, permission(t, a, b, job))
+	must(t, err)
+	equal(t, "destination", b.state(vm), jobs.VMRunning)
+}
+
+// TestPausedAfterReboot: a boot for GO that was killed before its end left the
+// guest paused, under a number of its own: it is let go.
+func TestPausedAfterReboot(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host("a"), w.host("b")
+	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
+	job, p := committed(t, a, b, newJob(a, b, vm, jobs.Cold, 1))
+	b.promise(vm, 1, going{readiness{DomID: 77, Seal: jobs.Seal{Run: true}}, inBoot{b.bootID}}, jobs.GO)
+	must(t, xlsim.StopHost(b.sim))
+	b.start(Config{BootID: "another"})
+	b.xl("create", "-q", "-p", b.stagedPath(job))
+	equal(t, "destination", b.state(vm), jobs.VMPaused)
+	ran, _, err := b.dst.Go(w.ctx, job, p)
+	must(t, err)
+	equal(t, "destination", b.state(vm), jobs.VMRunning)
+	if ran.DomID == 77 || ran.DomID == 0 {
+		t.Errorf("proof %+v", ran)
+	}
+}

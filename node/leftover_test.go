@@ -31,6 +31,7 @@ func TestWhoseCopy(t *testing.T) {
 		{said: "BEGIN1 READY1 GO1 RUNNING1 BEGIN2 STOPPING2 SEALED2 COMMITTING2 BACK2", copies: []xen.Domain{paused}, lives: true},
 		{said: "BEGIN1 READY1 GO1 RUNNING1 BEGIN2 STOPPING2 SEALED2 COMMITTING2 DONE2", copies: []xen.Domain{paused}},
 		{said: "BEGIN1 READY1 GO1 RUNNING1 BEGIN2 SEALED2 COMMITTING2 DONE2 BEGIN3", copies: []xen.Domain{paused}, leftover: true},
+		{said: "BEGIN1 ABORTED1 BEGIN2 READY2 GO2 RUNNING2", copies: []xen.Domain{paused}, lives: true},
 		{said: "BEGIN1 STOPPING1 BACK1", copies: []xen.Domain{paused}},
 		{said: "BEGIN1 SEALED1", copies: []xen.Domain{paused}},
 	} {

@@ -94,15 +94,18 @@ func TestBack(t *testing.T) {
 		{name: "shut down and kept", mode: jobs.Cold, guest: xlsim.GuestSpec{Extra: []string{`on_poweroff = "preserve"`}}, want: jobs.VMRunning},
 		{name: "still shutting down", mode: jobs.Cold, want: jobs.VMRunning, leave: func(a *host, job jobs.Job) {
 			a.stopping(job)
-			begin := time.Now()
+			asked, err := a.domain(a.w.ctx, job.VM)
+			must(a.w.t, err)
 			cmd := a.process("destroy", "web01") // the end of a shutdown, late
 			must(a.w.t, xlsim.ChangeHost(a.sim, func(s *xlsim.HostSpec) { s.Delays = map[string]time.Duration{"destroy": time.Second} }))
 			must(a.w.t, cmd.Start())
 			must(a.w.t, a.src.Back(a.w.ctx, job, jobs.Known{}))
-			must(a.w.t, cmd.Wait())
-			if time.Since(begin) < time.Second {
+			now, err := a.domain(a.w.ctx, job.VM)
+			must(a.w.t, err)
+			if now.ID == asked.ID {
 				a.w.t.Error("nobody waited for the shutdown")
 			}
+			must(a.w.t, cmd.Wait())
 		}},
 		{name: "deaf to shutdown", mode: jobs.Cold, want: jobs.VMRunning, config: func(c *Config) { c.ShutdownWait = 300 * time.Millisecond },
 			leave: func(a *host, job jobs.Job) { a.stopping(job) }},
