@@ -196,16 +196,15 @@ type lease struct {
 	n    *Node
 	job  string
 	held context.Context
+	end  context.CancelFunc // of held
 	l    *bus.Lease
 }
 
 func (l *lease) guard(ctx context.Context) error {
 	for backoff := 200 * time.Millisecond; l.held == nil || l.held.Err() != nil; backoff = min(2*backoff, 5*time.Second) {
 		l.release()
-		held, got, err := l.n.bus.Leases().Hold(context.WithoutCancel(ctx), l.job,
-			bus.Holder{Node: l.n.cfg.Name, Instance: l.n.instance}, bus.IsDead)
+		err := l.take(ctx)
 		if err == nil {
-			l.held, l.l = held, got
 			return nil
 		}
 		if errors.Is(err, jobs.ErrConflict) {
@@ -218,10 +217,26 @@ func (l *lease) guard(ctx context.Context) error {
 	return nil
 }
 
+// take asks for the lease for as long as ctx lasts; once held it outlives ctx,
+// for the way back is driven with it too.
+func (l *lease) take(ctx context.Context) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, end) // a bus that is away would keep a worker from ending
+	held, got, err := l.n.bus.Leases().Hold(life, l.job, bus.Holder{Node: l.n.cfg.Name, Instance: l.n.instance}, bus.IsDead)
+	stop()
+	if err != nil {
+		end()
+		return err
+	}
+	l.held, l.end, l.l = held, end, got
+	return nil
+}
+
 func (l *lease) release() {
 	if l.l == nil {
 		return
 	}
+	defer l.end()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	l.l.Release(ctx)
