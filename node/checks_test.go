@@ -16,7 +16,7 @@ import (
 
 // lines are blockers for people, with the paths of the test shortened.
 func lines(h *host, all []jobs.Blocker) string {
-	short := strings.NewReplacer(h.sim+"/", "/", h.w.dir+"/", "/")
+	short := strings.NewReplacer(h.etc("")+",", "ETC,", h.sim+"/", "/", h.w.dir+"/", "/")
 	var out []string
 	for _, b := range all {
 		out = append(out, b.Code+": "+short.Replace(b.String()))
@@ -69,6 +69,9 @@ func TestBlockersAtTheSource(t *testing.T) {
 			want: "config: a: /etc-xen/web01.cfg: line 2, column 10: end of line where a value should begin (want a string in quotes, a number or a [ list ]) (mend it, or leave just one config that names the VM)"},
 		{name: "two configs", halted: true, do: func(a *host) { write(a.w.t, a.etc("copy.cfg"), read(a.w.t, a.etc("web01.cfg"))) },
 			want: "config: a: vm web01: 2 configs describe it, leave one: /etc-xen/copy.cfg, /etc-xen/web01.cfg (mend it, or leave just one config that names the VM)"},
+		{name: "no config, cold", mode: jobs.Cold, do: func(a *host) {
+			must(a.w.t, os.Remove(a.etc("web01.cfg")))
+		}, want: "config: a: vm web01 has no config file to boot from after its shutdown (write one into ETC, or submit with --mode suspend)"},
 		{name: "autostart directory", do: func(a *host) {
 			must(a.w.t, os.RemoveAll(a.etc("auto")))
 			write(a.w.t, a.etc("auto"), "")

@@ -64,6 +64,9 @@ func (n *Node) inspect(ctx context.Context, job jobs.Job, g *jobs.Guest, b *bloc
 	if g.Problem != "" {
 		b.add("", "config", "mend it, or leave just one config that names the VM", "%s", g.Problem)
 	}
+	if g.Config == "" && job.Spec.Mode == jobs.Cold {
+		b.add("", "config", "write one into "+n.cfg.ConfigDir+", or submit with --mode suspend", "vm %s has no config file to boot from after its shutdown", g.Name)
+	}
 	n.readConfig(g, b)
 	if g.State != jobs.VMHalted {
 		if err := n.inspectDomain(ctx, job, g, b); err != nil {

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"os"
 	"time"
 
 	"xmig/jobs"
@@ -25,23 +26,34 @@ func (n *Node) sweep(ctx context.Context) error {
 }
 
 func (n *Node) sweepOnce(ctx context.Context) error {
-	holders, err := n.volumes.Holders(ctx) // before the sessions: those are written before space is held
-	if err != nil {
-		return err
-	}
 	all, err := n.sessions()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, job := range all {
-		holders = slices.DeleteFunc(holders, func(h string) bool { return h == job.ID })
 		if err := n.sweepJob(ctx, job); err != nil {
 			errs = append(errs, fmt.Errorf("job %s: %w", job.ID, err))
 		}
 	}
-	for _, job := range holders { // of a check that was cut off
-		errs = append(errs, n.volumes.ReleaseHold(ctx, job))
+	errs = append(errs, n.sweepHolds(ctx))
+	return errors.Join(errs...)
+}
+
+// sweepHolds gives back the space of checks that were cut off: what is held
+// for a job that has a session is held on purpose, and the session comes first.
+func (n *Node) sweepHolds(ctx context.Context) error {
+	n.dst.reserved.Lock()
+	defer n.dst.reserved.Unlock()
+	holders, err := n.volumes.Holders(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, job := range holders {
+		if _, err := os.Stat(n.sessionPath(job)); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, n.volumes.ReleaseHold(ctx, job))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -101,16 +113,14 @@ func (n *Node) letGo(ctx context.Context, job jobs.Job, end func(context.Context
 
 // closeSoon ends a session after the answer that ended it is on its way: the
 // answer may travel over the session's own lane.
-func (d *destination) closeSoon(vm string) {
-	d.mu.Lock()
-	a := d.open[vm]
-	d.mu.Unlock()
-	if a == nil {
-		return
+func (d *destination) closeSoon(job jobs.Job) {
+	a, err := d.arrival(job)
+	if err != nil {
+		return // closed, or a later attempt's
 	}
 	d.soon.Go(func() {
 		_ = sleep(d.n.life, answerTime) // the worker's end is a reason not to wait
-		d.closeSession(vm, func(b *arrival) bool { return a == b })
+		d.closeSession(job.VM.UUID, func(b *arrival) bool { return a == b })
 	})
 }
 

@@ -335,14 +335,8 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
 	err := d.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Kind == jobs.KindMigrate {
-			if !h.said.Has(jobs.RUNNING, job.Epoch) {
-				return jobs.RetryLater(jobs.CodeAborted, "vm %s was not seen running on %s", job.VM.Name, h.node)
-			}
-			if h.said.Highest() > job.Epoch {
-				return nil // it left again since
-			}
-			if err := d.n.install(job); err != nil {
-				return jobs.RetryLater(jobs.CodeStorage, "config of vm %s on %s: %w", job.VM.Name, h.node, err)
+			if err := d.settleConfig(h, job); err != nil {
+				return err
 			}
 		}
 		if a, err := d.arrival(job); err == nil {
@@ -352,9 +346,22 @@ func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
 	})
 	if err == nil {
 		d.n.news(ctx)
-		d.closeSoon(job.VM.UUID)
+		d.closeSoon(job)
 	}
 	return err
+}
+
+func (d *destination) settleConfig(h *held, job jobs.Job) error {
+	if !h.said.Has(jobs.RUNNING, job.Epoch) {
+		return jobs.RetryLater(jobs.CodeAborted, "vm %s was not seen running on %s", job.VM.Name, h.node)
+	}
+	if h.said.Highest() > job.Epoch {
+		return nil // it may have left again since, and its config with it
+	}
+	if err := d.n.install(job); err != nil {
+		return jobs.RetryLater(jobs.CodeStorage, "config of vm %s on %s: %w", job.VM.Name, h.node, err)
+	}
+	return nil
 }
 
 // Evidence tells what this host promised and sees.
