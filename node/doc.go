@@ -16,6 +16,10 @@
 // resumes the guest by itself; a killed destination worker ends `xl restore`'s.
 // Sessions of a destination are files in the state directory, so that memory
 // and space stay held, and nothing half-made is forgotten (session.go, sweep.go).
+// GO that was journalled is carried out by whoever comes next; that needs no
+// source. Calls may come late, twice, or for an attempt that is over: each looks
+// at the journal first, under the lock (fresh and accept in destination.go).
+// A reboot of the host is told by the kernel's boot id (boot.go).
 //
 // # What it does not know
 //
