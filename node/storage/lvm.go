@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -67,12 +69,11 @@ func (p *group) own(ctx context.Context, r Record) (l logical, ok bool, err erro
 	if err != nil {
 		return logical{}, false, err
 	}
-	for _, l := range all {
-		if isOwnLV(r, l) {
-			return l, true, nil
-		}
+	i := slices.IndexFunc(all, func(l logical) bool { return isOwnLV(r, l) })
+	if i < 0 {
+		return logical{}, false, nil
 	}
-	return logical{}, false, nil
+	return all[i], true, nil
 }
 
 // mustOwn is own where nothing can be done without the volume.
@@ -103,6 +104,10 @@ func (p *group) Make(ctx context.Context, r Record, learn func(Identity) error) 
 		return err
 	}
 	if !ok {
+		r.Identity = Identity{} // of one that an earlier run made, and that is gone
+		if err := learn(r.Identity); err != nil {
+			return err
+		}
 		if l, err = p.create(ctx, r); err != nil {
 			return err
 		}
@@ -119,9 +124,6 @@ func (p *group) Make(ctx context.Context, r Record, learn func(Identity) error) 
 // questions and open the device, and all of it will be written anyway.
 func (p *group) create(ctx context.Context, r Record) (logical, error) {
 	n, _ := lvNameOf(r.Place)
-	if err := vacant(ctx, r, r.Place); err != nil {
-		return logical{}, err
-	}
 	s, err := p.state(ctx)
 	if err != nil {
 		return logical{}, err
@@ -135,7 +137,7 @@ func (p *group) create(ctx context.Context, r Record) (logical, error) {
 		args = append(args, "--addtag", t)
 	}
 	if err := p.lvm.change(ctx, "lvcreate", append(args, n.group)...); err != nil {
-		return logical{}, err
+		return logical{}, cmp.Or(vacant(ctx, r, r.Place), err) // a name that is taken says it best
 	}
 	return p.mustOwn(ctx, r)
 }
@@ -191,7 +193,7 @@ func (p *group) Move(ctx context.Context, r Record, to Position) error {
 	p.at("move: tagged")
 	if n, _ := lvNameOf(target); l.name != n {
 		if err := p.lvm.change(ctx, "lvrename", n.group, l.name.volume, n.volume); err != nil {
-			return errors.Join(err, vacant(ctx, r, target))
+			return cmp.Or(vacant(ctx, r, target), err)
 		}
 		l.name = n
 	}

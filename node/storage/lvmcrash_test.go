@@ -72,6 +72,28 @@ func TestLVMKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
+// TestLVMRemovedDuringCrash: between the crash and the repetition somebody removes
+// the volume. It is made again, and known by its new UUID.
+func TestLVMRemovedDuringCrash(t *testing.T) {
+	g := killedAt(t, scenes()[0], groupGround, "create: known").(groupBench)
+	first := mustVolume(t, g, "disk")
+	lvm2(t, "lvremove", "--yes", first.name.arg())
+	for range 2 {
+		if err := operate(g.Host, "create", sceneRequest(g, "j1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if second := mustVolume(t, g, "disk"); second.stable == first.stable || !second.active() {
+		t.Fatalf("first %+v, second %+v", first, second)
+	}
+	if err := operate(g.Host, "retire", sceneRequest(g, "j1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := g.volume(t, "disk"); there {
+		t.Fatal("left")
+	}
+}
+
 // TestLVMForeignAppearsDuringCrash: between the crash and the repetition somebody
 // makes a volume by the name that ours was to have. It stays, whatever is repeated.
 func TestLVMForeignAppearsDuringCrash(t *testing.T) {
