@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -20,10 +21,7 @@ import (
 
 // Settings say what cluster a test needs; the zero value is two hosts.
 type Settings struct {
-	Hosts     int
-	NodeFlags []string       // beside those that New gives to every node
-	Host      xlsim.HostSpec // of every simulated host; Name and Net are filled in
-	Down      bool           // make everything and start nothing
+	Hosts int
 }
 
 // Short times, so that what takes minutes in a machine room takes seconds. A
@@ -62,8 +60,7 @@ type Host struct {
 	c     *Cluster
 }
 
-// New makes a cluster, and unless told otherwise starts it and waits until
-// all hosts are seen.
+// New starts a cluster and waits until all hosts are seen.
 func New(t testing.TB, s Settings) *Cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "xmig-test-")
@@ -72,19 +69,11 @@ func New(t testing.TB, s Settings) *Cluster {
 	}
 	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t}
 	t.Cleanup(c.clear)
-	c.Server = c.process("server", func() []string {
-		return []string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
-			"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}
-	})
+	c.Server = c.process("server", "server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
+		"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always")
 	c.Link = newLink(t, c.address)
-	for i := range max(s.Hosts, 2) {
-		if s.Hosts == 1 && i == 1 {
-			break
-		}
-		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1), s))
-	}
-	if s.Down {
-		return c
+	for i := range cmp.Or(s.Hosts, 2) {
+		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1)))
 	}
 	c.Server.Start()
 	for _, h := range c.Hosts {
@@ -94,20 +83,17 @@ func New(t testing.TB, s Settings) *Cluster {
 	return c
 }
 
-func (c *Cluster) host(name string, s Settings) *Host {
+func (c *Cluster) host(name string) *Host {
 	h := &Host{Name: name, Dir: filepath.Join(c.Dir, name), State: filepath.Join(c.Dir, name+"-state"), Link: newLink(c.t, c.address), c: c}
-	spec := s.Host
-	spec.Name, spec.Net = name, c.Net
-	if err := xlsim.CreateHost(h.Dir, spec); err != nil {
+	if err := xlsim.CreateHost(h.Dir, xlsim.HostSpec{Name: name, Net: c.Net}); err != nil {
 		c.t.Fatal(err)
 	}
 	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	flags := []string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+	h.Node = c.process(name, "node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
 		"--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
-		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}
-	h.Node = c.process(name, func() []string { return slices.Concat(flags, s.NodeFlags) })
+		"--lane-timeout", laneTimeout.String(), "--log-level", "debug")
 	return h
 }
 

@@ -7,12 +7,13 @@
 //
 //	c := cluster.New(t, cluster.Settings{})
 //	vm := c.Guest(c.Hosts[0], cluster.GuestSpec{Name: "web01"})
-//	job := c.Submit(vm, c.Hosts[1])
+//	c.AwaitSeen(vm, c.Hosts[0])
+//	job := c.Submit(vm, c.Hosts[0], c.Hosts[1])
 //	c.AwaitStep(job, jobs.Seed)
 //	c.Hosts[0].Node.Kill()
 //	c.Hosts[0].Node.Start()
-//	rec := c.AwaitEnd(job)
-//	c.Proven(vm, c.Hosts[1], rec)
+//	c.AwaitEnd(job)
+//	c.Proven(vm, c.Hosts[1], job)
 //
 // Every node reaches the bus through a link of its own, which can be cut:
 //

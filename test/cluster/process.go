@@ -18,12 +18,12 @@ type Process struct {
 	Name string
 	Log  string // path
 	t    testing.TB
-	args func() []string
+	args []string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
 
-func (c *Cluster) process(name string, args func() []string) *Process {
+func (c *Cluster) process(name string, args ...string) *Process {
 	p := &Process{Name: name, Log: filepath.Join(c.Dir, name+".log"), t: c.t, args: args}
 	c.t.Cleanup(p.end)
 	return p
@@ -40,7 +40,7 @@ func (p *Process) Start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(binary, p.args()...)
+	p.cmd = exec.Command(binary, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// A test run that is killed leaves no daemons behind.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
