@@ -20,18 +20,19 @@ type Code string
 
 const (
 	CodeInternal  Code = "internal"
-	CodeUsage     Code = "usage"     // the request itself is wrong
-	CodeNotFound  Code = "not_found" // no such VM, host, job
-	CodeConflict  Code = "conflict"  // somebody else holds it
-	CodeBlocked   Code = "blocked"   // checks speak against it
-	CodeAway      Code = "away"      // a host or the bus does not answer
-	CodeLane      Code = "lane"      // the data path broke
-	CodeCorrupt   Code = "corrupt"   // content did not match its digest
-	CodeToolstack Code = "toolstack" // xl refused or failed
-	CodeStorage   Code = "storage"   // a volume could not be made, read or written
-	CodeDowntime  Code = "downtime"  // the blackout would not fit the budget
-	CodeCancelled Code = "cancelled" // a person asked for it
-	CodeAborted   Code = "aborted"   // the other end ended the attempt
+	CodeUsage     Code = "usage"      // the request itself is wrong
+	CodeNotFound  Code = "not_found"  // no such VM, host, job
+	CodeConflict  Code = "conflict"   // somebody else holds it
+	CodeBlocked   Code = "blocked"    // checks speak against it
+	CodeAway      Code = "away"       // a host or the bus does not answer
+	CodeLane      Code = "lane"       // the data path broke
+	CodeCorrupt   Code = "corrupt"    // content did not match its digest
+	CodeToolstack Code = "toolstack"  // xl refused or failed
+	CodeStorage   Code = "storage"    // a volume could not be made, read or written
+	CodeDowntime  Code = "downtime"   // the blackout would not fit the budget
+	CodeCancelled Code = "cancelled"  // a person asked for it
+	CodeAborted   Code = "aborted"    // the other end ended the attempt
+	CodeTwoCopies Code = "two_copies" // the VM runs on both hosts: only a person may choose
 )
 
 // Error is an error with a class and a code. Both survive the way over the bus.

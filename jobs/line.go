@@ -32,10 +32,13 @@ func (j *run) finish(ctx context.Context, at place) error {
 			if err == nil {
 				break
 			}
-			if ClassOf(err) == Lost {
+			switch {
+			case ClassOf(err) == Lost:
 				return err
-			}
-			if st.Name == Resume {
+			case CodeOf(err) == CodeTwoCopies: // no repetition cures it
+				j.fail(err)
+				return j.conclude(life, Indeterminate)
+			case st.Name == Resume:
 				if done, err := j.refused(ctx, err); done {
 					return err
 				}

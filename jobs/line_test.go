@@ -215,6 +215,20 @@ func TestGoneAfterGo(t *testing.T) {
 	}
 }
 
+// TestTwoCopies: somebody let the source's copy run after the hand-over. Neither
+// is touched, and the job says at once that a person must look.
+func TestTwoCopies(t *testing.T) {
+	b := newBench(Suspend)
+	b.meets(once(onVerb("S.Finish")).times(-1).does(func() { b.s.guest = VMRunning }).says(Failed(CodeTwoCopies, "vm web01 runs on hv1 although hv2 owns it")))
+	rec := b.drive(t)
+	if rec.State != Indeterminate || rec.Failure == nil || rec.Failure.Code != CodeTwoCopies || b.lives != 1 {
+		t.Errorf("%s in %d lives: %+v", rec.State, b.lives, rec.Failure)
+	}
+	if b.s.guest != VMRunning || b.d.guest != VMRunning || b.key.Claim != testJob {
+		t.Errorf("S %q, D %q, key %+v", b.s.guest, b.d.guest, b.key)
+	}
+}
+
 // TestRanAfterGo: D's answer to Go was an error for good, but its journal says
 // that the guest runs there.
 func TestRanAfterGo(t *testing.T) {

@@ -201,7 +201,7 @@ func (s *source) destroy(ctx context.Context, h *held, job jobs.Job) error {
 	}
 	for _, d := range copies {
 		if stateOf(d) == jobs.VMRunning {
-			return jobs.Failed(jobs.CodeInternal, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both hosts, docs/operations.md says what then",
+			return jobs.Failed(jobs.CodeTwoCopies, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both hosts, docs/operations.md says what then",
 				job.VM.Name, h.node, d.ID, job.Destination)
 		}
 		if err := h.xl.Destroy(ctx, d.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {

@@ -91,6 +91,9 @@ func outcome(r jobs.Record) string {
 	case jobs.Cancelled:
 		return fmt.Sprintf("%s did not move and stays on %s: cancelled", vm, r.Source)
 	case jobs.Indeterminate:
+		if f := r.Failure; f != nil && f.Code == jobs.CodeTwoCopies {
+			return fmt.Sprintf("%s RUNS TWICE: on %s and on %s; docs/operations.md says what now", vm, r.Source, r.Destination)
+		}
 		return fmt.Sprintf("%s RUNS NOWHERE for sure: ask `xl list` on %s and %s; docs/operations.md says what then", vm, r.Source, r.Destination)
 	}
 	return fmt.Sprintf("%s is moving from %s to %s: %s %s", vm, r.Source, dash(r.Destination), r.State, r.Step)

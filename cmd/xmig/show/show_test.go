@@ -104,6 +104,11 @@ func TestReportSaysWhereTheVMIs(t *testing.T) {
 			t.Errorf("%s: %q names no VM or host", s, first)
 		}
 	}
+	twice := moved()
+	twice.State, twice.Failure = jobs.Indeterminate, &jobs.Failure{Code: jobs.CodeTwoCopies}
+	if got := Report(twice); !strings.HasPrefix(got, "web01 RUNS TWICE: on hv1 and on hv2") {
+		t.Errorf("two copies: %q", got)
+	}
 }
 
 func TestLines(t *testing.T) {
