@@ -103,12 +103,19 @@ func TestCommandThatFails(t *testing.T) {
 
 // TestReportThatHangs: a question ends with its context.
 func TestReportThatHangs(t *testing.T) {
-	standIn(t, "exec sleep 1000", "exec sleep 1000", "exit 5")
+	begun := filepath.Join(t.TempDir(), "begun")
+	if err := unix.Mkfifo(begun, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	standIn(t, "exit 5", "echo >"+begun+"; exec sleep 1000", "exit 5")
 	b := newBench(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		_, _ = os.ReadFile(begun) // until the script has begun
+	}()
 	_, err := b.Inspect(ctx, "/dev/vg0/x")
-	wantErr(t, err, context.DeadlineExceeded, "lvs")
+	wantErr(t, err, context.Canceled, "lvs")
 }
 
 // TestChangeIsNotBegunTooLate: what is over begins nothing, and ends nothing.
