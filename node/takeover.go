@@ -128,6 +128,7 @@ func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int)
 type going struct {
 	readiness
 	inBoot
+	CPU float64 `json:"cpu"` // seconds that the copy had used while it was paused
 }
 
 // Go journals GO (R7), has the guest run, proves it and journals RUNNING.
@@ -151,7 +152,7 @@ func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (
 		if err := jobs.MayGo(h.said, job.Epoch, job.Attempt, h.node, p, seen); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "resume vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
-		if err := h.say(job, jobs.GO, going{ready, inBoot{d.n.bootID}}); err != nil {
+		if err := h.say(job, jobs.GO, going{ready, inBoot{d.n.bootID}, dom.CPUTime}); err != nil {
 			return err
 		}
 		if ran, err = d.run(ctx, h, job, seen, dom); err != nil {
@@ -210,7 +211,14 @@ func (d *destination) copySeen(ctx context.Context, h *held, job jobs.Job, ready
 // run carries GO out. After a reboot of this host the copy is gone and never
 // ran since, so the disks, which nobody else has, are booted (R9).
 func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.CopySeen, dom xen.Domain) (jobs.Ran, error) {
+	var said going
+	if _, err := h.told(jobs.GO, job.Epoch, &said); err != nil {
+		return jobs.Ran{}, err
+	}
 	at, cpu := d.n.now(), -1.0
+	if dom.ID == said.DomID && said.Boot == d.n.bootID {
+		cpu = said.CPU // an idle guest may take more than one asking to use a tenth of a second
+	}
 	switch seen {
 	case jobs.CopyHalted:
 		return jobs.Ran{At: at}, nil
@@ -223,7 +231,7 @@ func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.
 		if err := h.xl.Unpause(ctx, dom.ID); err != nil && !errors.Is(err, xen.ErrNotPaused) {
 			return jobs.Ran{}, jobs.RetryLater(jobs.CodeToolstack, "unpause vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
-		at, cpu = d.n.now(), dom.CPUTime
+		at = d.n.now()
 	case jobs.CopyRuns:
 		at = h.when(jobs.GO, job.Epoch) // it was unpaused right after that was said
 	}
@@ -250,7 +258,7 @@ func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job) er
 }
 
 // prove waits until the guest was seen to run under its final name: its CPU
-// time grows, beyond cpu where that is known from before it was unpaused.
+// time grows, beyond what it was before it was unpaused (cpu; -1: unknown).
 func (d *destination) prove(ctx context.Context, job jobs.Job, cpu float64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.n.cfg.ProveWait)
 	defer cancel()

@@ -66,14 +66,14 @@ func TestPromisesOfTheDestination(t *testing.T) {
 	job, _ = committed(t, a, b, newJob(a, b, vm, jobs.Suspend, 3))
 	var ready readiness
 	must(t, b.hold(w.ctx, vm, func(h *held) error { _, err := h.told(jobs.READY, 3, &ready); return err }))
-	b.promise(vm, 3, going{ready, inBoot{b.bootID}}, jobs.GO)
+	b.promise(vm, 3, going{readiness: ready, inBoot: inBoot{b.bootID}}, jobs.GO)
 	_, err = b.dst.Abort(w.ctx, job, jobs.AttemptOver)
 	must(t, err)
 	back(job)
 	job, p = committed(t, a, b, newJob(a, b, vm, jobs.Suspend, 4))
 	must(t, a.src.Release(w.ctx, job)) // R6, in the place of the key
 	must(t, a.src.Release(w.ctx, job))
-	b.promise(vm, 4, going{readiness{Seal: jobs.Seal{Run: true}}, inBoot{b.bootID}}, jobs.GO)
+	b.promise(vm, 4, going{readiness: readiness{Seal: jobs.Seal{Run: true}}, inBoot: inBoot{b.bootID}}, jobs.GO)
 	b.xl("destroy", "web01")
 	_, err = b.dst.Abort(w.ctx, job, jobs.AttemptOver)
 	refused(t, err, "R9")
@@ -99,7 +99,7 @@ func TestGoIsCarriedOn(t *testing.T) {
 	job, _ := committed(t, a, b, newJob(a, b, vm, jobs.Suspend, 1))
 	var ready readiness
 	must(t, b.hold(w.ctx, vm, func(h *held) error { _, err := h.told(jobs.READY, 1, &ready); return err }))
-	b.promise(vm, 1, going{ready, inBoot{b.bootID}}, jobs.GO)
+	b.promise(vm, 1, going{readiness: ready, inBoot: inBoot{b.bootID}}, jobs.GO)
 	begin := time.Now()
 	b.start(Config{})
 	if err := b.sweepOnce(w.ctx); err == nil {
@@ -133,7 +133,7 @@ func TestHalfBuiltAtTheDestination(t *testing.T) {
 	// The host reboots after GO, and the boot for it is killed half way too.
 	var ready readiness
 	must(t, b.hold(w.ctx, vm, func(h *held) error { _, err := h.told(jobs.READY, 1, &ready); return err }))
-	b.promise(vm, 1, going{ready, inBoot{b.bootID}}, jobs.GO)
+	b.promise(vm, 1, going{readiness: ready, inBoot: inBoot{b.bootID}}, jobs.GO)
 	must(t, xlsim.StopHost(b.sim))
 	b.start(Config{BootID: "another"})
 	b.halfBuilt(vm, image)
@@ -149,7 +149,7 @@ func TestPausedAfterReboot(t *testing.T) {
 	a, b := w.host("a"), w.host("b")
 	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
 	job, p := committed(t, a, b, newJob(a, b, vm, jobs.Cold, 1))
-	b.promise(vm, 1, going{readiness{DomID: 77, Seal: jobs.Seal{Run: true}}, inBoot{b.bootID}}, jobs.GO)
+	b.promise(vm, 1, going{readiness: readiness{DomID: 77, Seal: jobs.Seal{Run: true}}, inBoot: inBoot{b.bootID}}, jobs.GO)
 	must(t, xlsim.StopHost(b.sim))
 	b.start(Config{BootID: "another"})
 	b.xl("create", "-q", "-p", b.stagedPath(job))
