@@ -123,6 +123,10 @@ func (n *Node) vms(ctx context.Context) ([]jobs.VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	lives, err := n.xl.Configs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("configs of domains: %w", err)
+	}
 	configs, problem := n.configs()
 	var vms []jobs.VM
 	known := map[string]bool{} // by the UUID and the name of what lives, and by config
@@ -130,7 +134,11 @@ func (n *Node) vms(ctx context.Context) ([]jobs.VM, error) {
 		if xen.Migrating(d.Name) {
 			continue
 		}
-		vm := n.running(ctx, d, configs)
+		cfg, ok := lives[d.ID]
+		if !ok {
+			continue // it ended between the two questions
+		}
+		vm := n.running(ctx, d, cfg, configs)
 		known[vm.Config], known[d.UUID], known[d.Name] = true, true, true
 		vms = append(vms, vm)
 	}
@@ -149,8 +157,8 @@ func (n *Node) configs() ([]xen.ConfigFile, error) {
 }
 
 // running describes a domain from xl's own account of it.
-func (n *Node) running(ctx context.Context, d xen.Domain, configs []xen.ConfigFile) jobs.VM {
-	vm := jobs.VM{VMRef: jobs.VMRef{UUID: d.UUID, Name: d.Name}, State: stateOf(d), Memory: d.Memory, VCPUs: d.VCPUs}
+func (n *Node) running(ctx context.Context, d xen.Domain, cfg xen.DomainConfig, configs []xen.ConfigFile) jobs.VM {
+	vm := jobs.VM{VMRef: jobs.VMRef{UUID: d.UUID, Name: d.Name}, State: stateOf(d), Type: cfg.Type, Memory: d.Memory, VCPUs: d.VCPUs}
 	c, err := xen.MatchConfig(configs, d.Name, d.UUID)
 	switch {
 	case err == nil:
@@ -161,12 +169,6 @@ func (n *Node) running(ctx context.Context, d xen.Domain, configs []xen.ConfigFi
 	case !errors.Is(err, xen.ErrNoConfig):
 		vm.Problem = err.Error()
 	}
-	cfg, err := n.xl.Config(ctx, d.ID)
-	if err != nil {
-		vm.Problem = err.Error()
-		return vm
-	}
-	vm.Type = cfg.Type
 	for _, disk := range cfg.Disks {
 		if disk.Path == "" {
 			continue
