@@ -21,6 +21,7 @@ const groupVar = "XMIG_TEST_VG"
 type groupBench struct {
 	*Host
 	state, group, prefix string
+	written              map[string]bool // volumes with a text of the test at their start, by Identity.Stable
 }
 
 func newGroupBench(t testing.TB) groupBench {
@@ -29,7 +30,7 @@ func newGroupBench(t testing.TB) groupBench {
 	if group == "" {
 		t.Skipf("SKIPPED: %s names no volume group that may be used; logical volumes were not tested", groupVar)
 	}
-	g := groupBench{state: filepath.Join(t.TempDir(), "state"), group: group, prefix: "xmig-test-" + strings.ToLower(newID()[:8]) + "-"}
+	g := groupBench{state: filepath.Join(t.TempDir(), "state"), group: group, prefix: "xmig-test-" + strings.ToLower(newID()[:8]) + "-", written: map[string]bool{}}
 	var err error
 	if g.Host, err = New(Config{StateDir: g.state}); err != nil {
 		t.Fatal(err)
@@ -91,6 +92,7 @@ func (g groupBench) foreign(t testing.TB, name, text string, options ...string) 
 	t.Helper()
 	lvm2(t, append([]string{"lvcreate", "--yes", "-Wn", "-Zn", "--size", "8m", "--name", g.prefix + name, g.group}, options...)...)
 	write(t, g.path(name), text)
+	g.written[mustVolume(t, g, name).stable] = true
 }
 
 // block is how much of a volume the tests look at.

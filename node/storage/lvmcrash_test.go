@@ -16,7 +16,7 @@ func (g groupBench) data(t testing.TB, name, text string) {
 }
 
 // picture has for each volume what lvm2 says of it, without what is random, and
-// how an active one begins, unless a job made it: then it holds what was there before.
+// how an active one begins that the test has written to.
 func (g groupBench) picture(t testing.TB) picture {
 	t.Helper()
 	p := picture{Files: map[string]string{}, Records: recordsOf(t, g.Host, g.path(""))}
@@ -28,7 +28,7 @@ func (g groupBench) picture(t testing.TB) picture {
 			}
 		}
 		text := ""
-		if l.active() && !strings.Contains(fmt.Sprint(tags), lvTagRole+string(RoleMade)) {
+		if l.active() && g.written[l.stable] {
 			text = read(t, l.name.path())
 		}
 		p.Files[strings.TrimPrefix(l.name.volume, g.prefix)] = fmt.Sprintf("%d %s %v %q", l.size, l.attr, tags, text)
