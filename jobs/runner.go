@@ -21,10 +21,11 @@ type Limits struct {
 	// Patience bounds how long tries without progress may wait, and may run
 	// before they reach a pass, until the job fails. A pass that ended is
 	// progress; the time that a broken one took does not count against it.
-	Patience   time.Duration
-	Backoff    time.Duration // first pause between tries; doubles up to MaxBackoff
-	MaxBackoff time.Duration
-	HoldMargin time.Duration // a guest may be held before COMMITTING for 2 × its predicted blackout plus this
+	Patience     time.Duration
+	Backoff      time.Duration // first pause between tries; doubles up to MaxBackoff
+	MaxBackoff   time.Duration
+	HoldMargin   time.Duration // a guest may be held before COMMITTING for 2 × its predicted blackout plus this
+	ShutdownWait time.Duration // how much longer in cold mode: a guest may take its time to shut down
 	// BusPatience is how long the owner key's swap may take before the source
 	// releases the VM directly, and how long a source that committed waits for
 	// a silent destination before it swaps for the way back.
@@ -276,6 +277,9 @@ func (j *run) do(ctx context.Context, st Step) error {
 		return st.Do(ctx)
 	}
 	limit := 2*max(j.rec.Report.Predicted, j.rec.Spec.MaxDowntime) + j.Limits.HoldMargin
+	if j.rec.Plan.Mode == Cold {
+		limit += j.Limits.ShutdownWait
+	}
 	left := limit
 	if at := j.rec.Report.StoppedAt; st.Name != Stream && !at.IsZero() {
 		left -= j.Clock().Sub(at)

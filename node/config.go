@@ -67,6 +67,7 @@ func (c Config) Defaults() Config {
 	if c.Limits == (jobs.Limits{}) {
 		c.Limits = jobs.DefaultLimits()
 	}
+	dur(&c.Limits.ShutdownWait, c.ShutdownWait)
 	return c
 }
 

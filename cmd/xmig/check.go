@@ -122,7 +122,7 @@ type moveAnswer struct {
 
 // examineTime is how long two hosts may take to look at everything: they ask
 // their toolstacks and read from disks that may be busy.
-const examineTime = time.Minute
+const examineTime = 3 * time.Minute
 
 // examine asks the source of a VM for all that stands against moving it: to
 // spec.To, or else to every other host.

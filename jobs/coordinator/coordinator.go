@@ -63,7 +63,7 @@ const (
 	// taken for lost: a worker that is there takes it at once.
 	ringAgain = 30 * time.Second
 	// examineFor is how long both hosts of a move may take to look at it.
-	examineFor = 30 * time.Second
+	examineFor = time.Minute
 )
 
 // Run decides until ctx ends: at every change of a record or a host, and once
