@@ -38,6 +38,9 @@ func TestScripts(t *testing.T) {
 	}
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txtar"), func(t *testing.T) {
+			if testing.Short() && strings.Contains(f, "demo-") {
+				t.Skip("NOT TESTED with -short: the demo's negative controls, minutes with the race detector")
+			}
 			t.Parallel()
 			text, err := os.ReadFile(f)
 			if err != nil {
