@@ -87,6 +87,9 @@ func (d *destination) accept(ctx context.Context, h *held, job jobs.Job) error {
 	if job.Kind == jobs.KindSync {
 		return d.n.noOtherSync(job)
 	}
+	if err := h.ours(job); err != nil {
+		return err
+	}
 	switch top := h.said.Highest(); {
 	case h.said.Has(jobs.ABORTED, job.Epoch):
 		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d was aborted", job.VM.Name, h.node, job.Epoch)

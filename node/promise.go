@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"xmig/jobs"
@@ -69,6 +70,19 @@ func promises(entries []journal.Entry) jobs.Journal {
 		j = append(j, jobs.Promise{Fact: jobs.Fact(e.Fact), Epoch: e.Epoch, Attempt: e.Attempt})
 	}
 	return j
+}
+
+// ours refuses an epoch in which another job promised something here, or a
+// later one: only a bus that was lost counts epochs anew, and nothing that was
+// promised under the old count may be taken for this attempt's (R1).
+func (h *held) ours(job jobs.Job) error {
+	for _, p := range h.said {
+		if p.Epoch >= job.Epoch && p.Attempt != "" && !strings.HasPrefix(p.Attempt, job.ID+".") {
+			return jobs.Failed(jobs.CodeConflict, "vm %s on %s: epoch %d is not new: %s was promised in epoch %d by attempt %s; if the bus was lost since, docs/operations.md says what to do",
+				job.VM.Name, h.node, job.Epoch, p.Fact, p.Epoch, p.Attempt)
+		}
+	}
+	return nil
 }
 
 // say journals a fact once; it is on disk when say returns.

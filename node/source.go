@@ -61,6 +61,11 @@ func (s *source) close(job string) {
 // Begin journals BEGIN for an epoch that is this attempt's alone (R1).
 func (s *source) Begin(ctx context.Context, job jobs.Job) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if job.Kind == jobs.KindMigrate {
+			if err := h.ours(job); err != nil {
+				return err
+			}
+		}
 		if h.said.Has(jobs.BEGIN, job.Epoch) {
 			return nil
 		}

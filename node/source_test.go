@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -271,4 +272,29 @@ func TestPassNeedsEveryDisk(t *testing.T) {
 	refused(t, err, "disk xvdb of vm web01: the lane to b was opened without it")
 	_, err = a.src.Pass(w.ctx, job, 1, jobs.SeedPass)
 	refused(t, err, "no lane to b is open")
+}
+
+// TestEpochsOfALostBus: a bus that was lost counts epochs anew. What was promised
+// in one of the old count is nobody's word for an attempt of the new one.
+func TestEpochsOfALostBus(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host("a"), w.host("b")
+	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
+	before := newJob(a, b, vm, jobs.Suspend, 5)
+	a.promise(vm, before.Epoch, nil, jobs.BEGIN, jobs.BACK)
+	b.promise(vm, before.Epoch, nil, jobs.BEGIN, jobs.READY, jobs.ABORTED)
+	for _, epoch := range []uint64{1, 5} {
+		now := newJob(a, b, vm, jobs.Suspend, epoch)
+		now.ID, now.Attempt = job2, job2+".1"
+		refused(t, a.src.Begin(w.ctx, now), "epoch "+strconv.FormatUint(epoch, 10)+" is not new: BEGIN was promised in epoch 5 by attempt "+before.Attempt)
+		refused(t, b.dst.Reserve(w.ctx, now), "if the bus was lost since, docs/operations.md says what to do")
+		if err := a.src.Begin(w.ctx, now); jobs.ClassOf(err) != jobs.Final || jobs.CodeOf(err) != jobs.CodeConflict {
+			t.Errorf("%v: %s %s, want a conflict that ends the job", err, jobs.ClassOf(err), jobs.CodeOf(err))
+		}
+	}
+	equal(t, "promises at the source", a.said(vm), "BEGIN(5) BACK(5)")
+	next := newJob(a, b, vm, jobs.Suspend, 6)
+	next.ID, next.Attempt = job2, job2+".1"
+	must(t, a.src.Begin(w.ctx, next))
+	must(t, b.dst.Reserve(w.ctx, planned(t, a, b, next)))
 }
