@@ -225,8 +225,8 @@ func (g *guest) apply() {
 	}
 	if g.asked >= 0 && !g.stands {
 		g.asked, g.reason = notShutDown, g.asked
-		g.down <- g.reason
 		g.apply()
+		g.down <- g.reason // not before it stands: what the disks hold is told then
 	}
 	g.show()
 }

@@ -215,6 +215,28 @@ func TestReboot(t *testing.T) {
 	}
 }
 
+// TestShutdownWhileWriting: what a shutdown promises is what is on the disks,
+// also of the writes that were under way when it was asked for.
+func TestShutdownWhileWriting(t *testing.T) {
+	s := newSimulation(t)
+	dir := s.host("a")
+	cfg := s.guest(dir, GuestSpec{Name: "d1", MemoryMiB: 8, Rate: 256 * mib, Writers: 8}, 8*mib, 8*mib)
+	for range 4 {
+		must(t, dir, "xl", "create", cfg)
+		written(t, dir, "d1", 4*mib)
+		uuid := uuidOf(t, dir, "d1")
+		must(t, dir, "xl", "shutdown", "-w", "d1")
+		e, err := Final(s.net, uuid)
+		if err != nil || !e.Exact {
+			t.Fatalf("exact: %t, %v", e.Exact, err)
+		}
+		r, err := VerifyDisks(t.Context(), e, map[string]string{"xvda": filepath.Join(dir, "d1-a.img"), "xvdb": filepath.Join(dir, "d1-b.img")})
+		if err != nil || r.Err() != nil || r.Records == 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+}
+
 // TestCrashedHost: no domain is left, the disks are as they were, and a boot
 // goes on from them.
 func TestCrashedHost(t *testing.T) {
