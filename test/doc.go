@@ -4,7 +4,7 @@
 //	arrows_test.go      who may import whom
 //	readme_test.go      every command of README.md, run as it stands there
 //	operations_test.go  the rights in docs/operations.md are those that are needed
-//	cluster             nodes on simulated hosts in one process, or as processes
+//	cluster             a server and workers on simulated hosts, each a process
 //	faults              each fault of the table, judged by evidence on both hosts
 //	compose             three NATS servers, servers and nodes as containers
 package test
