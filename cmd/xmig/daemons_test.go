@@ -79,7 +79,7 @@ func TestServerFlags(t *testing.T) {
 // of the worker lies in it; it is said loudly.
 func TestNodeSettings(t *testing.T) {
 	dir := t.TempDir()
-	g, _, err := parse(t, "node", "--simulate", filepath.Join(dir, "host"), "--state-dir", filepath.Join(dir, "state"), "--node-name", "hv1", "--attempts", "7")
+	g, _, err := parse(t, "node", "--simulate", filepath.Join(dir, "host"), "--state-dir", filepath.Join(dir, "state"), "--node-name", "hv1", "--attempts", "7", "--bus-patience", "2s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestNodeSettings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !cfg.Simulated || cfg.Limits.Attempts != 7 || cfg.ConfigDir != filepath.Join(dir, "host", "etc-xen") || len(cfg.Bridges) == 0 {
+		if !cfg.Simulated || cfg.Limits.Attempts != 7 || cfg.Limits.BusPatience != 2*time.Second || cfg.ConfigDir != filepath.Join(dir, "host", "etc-xen") || len(cfg.Bridges) == 0 {
 			t.Errorf("got %+v", cfg)
 		}
 		if err := cfg.Defaults().Validate(); err != nil {

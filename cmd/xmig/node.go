@@ -47,6 +47,7 @@ type nodeCmd struct {
 	Moves        int           `default:"2" help:"Migrations away from here that are driven at once."`
 	Attempts     int           `default:"0" help:"Attempts that may fail before a job does (0: the built-in number)."`
 	Patience     time.Duration `default:"0s" help:"How long errors may repeat without progress before an attempt fails (0s: built in)."`
+	BusPatience  time.Duration `default:"5s" help:"How long the hand-over waits for a bus that is away before the source gives the VM away directly; the guest stands still meanwhile."`
 	Backoff      time.Duration `default:"0s" help:"First pause between tries (0s: built in)."`
 
 	Simulate    string `placeholder:"DIR" type:"path" help:"For trying out: use the SIMULATED toolstack with the host in this directory, which is made if missing."`
@@ -142,6 +143,9 @@ func (c *nodeCmd) limits() jobs.Limits {
 	}
 	if c.Backoff > 0 {
 		l.Backoff = c.Backoff
+	}
+	if c.BusPatience > 0 {
+		l.BusPatience = c.BusPatience
 	}
 	return l
 }
