@@ -34,16 +34,24 @@ build_image() {
 	rm -rf "$root"
 }
 
+# sources lists where packages come from: as this machine's own apt has it, or
+# the lines of the file XMIG_LAB_SOURCES.
+sources() {
+	if [ -n "${XMIG_LAB_SOURCES:-}" ]; then
+		cat "$XMIG_LAB_SOURCES"
+	else
+		apt-get indextargets --format 'deb $(SITE) $(RELEASE) main' 'Created-By: Packages' | grep " $suite" | sort -u
+	fi
+}
+
 bootstrap() {
-	local options=() path
+	local options=() path lines
+	mapfile -t lines < <(sources)
+	[ "${#lines[@]}" -gt 0 ] || fail "apt of this machine knows no $suite: name a file of its sources in XMIG_LAB_SOURCES"
 	for path in "${left_out[@]}"; do options+=(--dpkgopt="path-exclude=$path"); done
-	local mirror=${XMIG_LAB_MIRROR:-http://deb.debian.org}
 	nice -n 15 mmdebstrap --mode=root --variant=minbase --include="$(IFS=,; echo "${dom0_packages[*]}")" \
 		--aptopt='Apt::Install-Recommends "false"' --dpkgopt=force-unsafe-io "${options[@]}" \
-		"$suite" "$1" \
-		"deb $mirror/debian $suite main" \
-		"deb $mirror/debian $suite-updates main" \
-		"deb $mirror/debian-security $suite-security main"
+		"$suite" "$1" "${lines[@]}"
 }
 
 # configure_dom0 lays the files under dom0/ over the image and fits its services.
