@@ -91,9 +91,9 @@ func (r *receiver) offer(ctx context.Context, pos int64, d digest) error {
 		// it can send anything for these chunks.
 		err := r.wire.sendBody(ctx, kindDigests, from, batch)
 		r.mu.Lock()
-		r.offers.sending, r.offers.last = false, time.Now()
 		if err != nil {
-			return err
+			return err // and nobody sends any more: a later batch would pass for this one
 		}
+		r.offers.sending, r.offers.last = false, time.Now()
 	}
 }
