@@ -369,9 +369,12 @@ func (t ticket) connect(ctx context.Context, lost func(error), w *wires) (*nats.
 	}
 	w.ctx = ctx
 	opts := append(laneOptions(lost, t.Timeout),
-		nats.Secure(conf), nats.UserInfo(t.User, t.Secret), nats.CustomInboxPrefix(laneInbox(t.User)),
+		nats.UserInfo(t.User, t.Secret), nats.CustomInboxPrefix(laneInbox(t.User)),
 		nats.SetCustomDialer(w), nats.Name("lane of job "+t.Job))
-	return nats.Connect("tls://"+t.Address, opts...)
+	if t.Plain {
+		return nats.Connect("nats://"+t.Address, opts...)
+	}
+	return nats.Connect("tls://"+t.Address, append(opts, nats.Secure(conf))...)
 }
 
 // Node calls the lane's destination over a second connection, so that a call

@@ -30,6 +30,7 @@ type ticket struct {
 	Node        string        `json:"node"` // the destination
 	Prefix      string        `json:"prefix"`
 	Address     string        `json:"address"` // host:port
+	Plain       bool          `json:"plain"`   // without TLS, see LaneServerConfig
 	Certificate []byte        `json:"certificate"`
 	User        string        `json:"user"`
 	Secret      string        `json:"secret"`

@@ -15,6 +15,7 @@ type grammar struct {
 	globals
 
 	Demo    demoCmd    `cmd:"" group:"try" help:"Show and prove a migration: a whole installation in one process, on simulated hosts."`
+	Bench   benchCmd   `cmd:"" group:"try" help:"Measure how fast this machine moves disks and what that costs, beside what it could do at best."`
 	Server  serverCmd  `cmd:"" group:"run" help:"Run the coordinator, with the bus in it unless --nats names one."`
 	Node    nodeCmd    `cmd:"" group:"run" help:"Run the worker of this dom0."`
 	Submit  submitCmd  `cmd:"" group:"move" help:"Move VMs to another host, with their disks."`
@@ -25,6 +26,7 @@ type grammar struct {
 	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs."`
 	Version versionCmd `cmd:"" group:"look" help:"Print the version."`
 
+	BenchEnd benchEndCmd `cmd:"" hidden:"" help:"One of the two processes of a measurement; takes orders from xmig bench."`
 	Health   healthCmd   `cmd:"" hidden:"" help:"Ask an HTTP health page, for containers that hold nothing but this binary."`
 	Simguest simguestCmd `cmd:"" hidden:"" help:"Make or verify a guest on a SIMULATED host, for trying out."`
 }

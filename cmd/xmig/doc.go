@@ -14,6 +14,7 @@
 //	wire.go      the coordinator's verbs
 //	follow.go    a job followed to its end, on a terminal or on a pipe
 //	show/        text for people, pure
+//	bench/       the data path measured: two processes and a lane between them
 //	demo*.go     a whole installation in one process, that proves itself
 //
 // # What holds after a crash
