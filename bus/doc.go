@@ -11,6 +11,7 @@
 //	stream XMIG_DEAD     limits, 30 d   advisories of doorbells that were given up
 //	bucket xmig_jobs     history 10     <source-node>.<job>             the record, the truth about a job
 //	bucket xmig_vms      no end         <vm-uuid>                       owner, epoch, attempt, claim; generation in its metadata
+//	bucket xmig_fleet    no end         {host|vm|job}.<id>              cordons and drains, pins and groups, wishes
 //	bucket xmig_leases   ttl 30 s       <key>                           who acts
 //	bucket xmig_nodes    ttl 30 s       <node>                          inventory snapshot of a living host
 //	plain  xmig.progress.<job>          bars; never stored

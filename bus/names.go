@@ -22,6 +22,7 @@ const (
 	bucketVMs    = "vms"
 	bucketLeases = "leases"
 	bucketNodes  = "nodes"
+	bucketFleet  = "fleet"
 
 	tokenJob         = "job"
 	tokenEvent       = "event"

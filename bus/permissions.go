@@ -35,7 +35,7 @@ func (n names) nodeRights(node string) (publish, subscribe []string) {
 		n.subject(tokenNode, "*", "*"), // the other end of a migration
 		n.coordinatorVerb("*"),
 	}
-	for _, b := range []string{bucketJobs, bucketVMs, bucketLeases, bucketNodes} {
+	for _, b := range []string{bucketJobs, bucketVMs, bucketLeases, bucketNodes, bucketFleet} {
 		kv := n.kvStream(b)
 		publish = append(publish,
 			"$JS.API.STREAM.INFO."+kv,

@@ -168,6 +168,7 @@ func (b *Bus) streams(l Layout) []jetstream.StreamConfig {
 		queue, events, dead,
 		keys(bucketJobs, "xmig: job records", recordHistory, 0),
 		keys(bucketVMs, "xmig: who owns a VM", recordHistory, 0),
+		keys(bucketFleet, "xmig: what was decided about hosts, VMs and jobs", recordHistory, 0),
 		keys(bucketLeases, "xmig: who acts", 1, l.LeaseTTL),
 		keys(bucketNodes, "xmig: hosts alive", 1, l.NodeTTL),
 	}

@@ -7,8 +7,8 @@ const (
 	// fixedBlackout is what save, restore, attaching disks and the hand-over
 	// cost beside moving bytes; an ordinary host needs about a second.
 	fixedBlackout = time.Second
-	// assumedLink is 1 Gbit/s less its overhead, in bytes per second.
-	assumedLink = 112 << 20
+	// AssumedLink is 1 Gbit/s less its overhead, in bytes per second.
+	AssumedLink = 112 << 20
 	// assumedRead is a SATA SSD, in bytes per second.
 	assumedRead = 400 << 20
 	// maxRounds of delta passes that do not shrink are enough to see that more will not help.
@@ -23,7 +23,7 @@ func Predict(mode Mode, memory int64, disks []DiskMove, read, link int64) time.D
 		read = assumedRead
 	}
 	if link <= 0 {
-		link = assumedLink
+		link = AssumedLink
 	}
 	var bytes float64
 	for _, d := range disks {
@@ -55,7 +55,7 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 		}
 	}
 	if link <= 0 {
-		link = assumedLink
+		link = AssumedLink
 	}
 	return t + travel(float64(memory), link)
 }

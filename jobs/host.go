@@ -1,6 +1,11 @@
 package jobs
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // VMRef names a VM for good: the UUID decides, the name is for people.
 type VMRef struct {
@@ -52,7 +57,16 @@ type Disk struct {
 // Pool is a place where volumes can be made.
 type Pool struct {
 	Name string `json:"name"`
+	Dir  string `json:"dir,omitempty"`  // the directory its volumes' paths begin with
+	Role string `json:"role,omitempty"` // pools of one role stand for each other, wherever they lie
 	Free int64  `json:"free_bytes"`
+	Size int64  `json:"size_bytes"`
+}
+
+// Shadow is a disk of a VM that moved away, kept as the seed of its way back.
+type Shadow struct {
+	VM   string `json:"vm"`
+	Disk string `json:"disk"`
 	Size int64  `json:"size_bytes"`
 }
 
@@ -73,6 +87,7 @@ type Host struct {
 	Bridges    []string  `json:"bridges,omitempty"`
 	Pools      []Pool    `json:"pools,omitempty"`
 	VMs        []VM      `json:"vms,omitempty"`
+	Shadows    []Shadow  `json:"shadows,omitempty"`
 	Problem    string    `json:"problem,omitempty"` // why the inventory is not whole
 	Started    time.Time `json:"started"`
 	Seen       time.Time `json:"seen"`
@@ -86,4 +101,31 @@ func (h Host) Find(name string) (VM, bool) {
 		}
 	}
 	return VM{}, false
+}
+
+// MissingFeatures are the bits of have's words that the words of here lack, ""
+// if there are none or the two cannot be compared.
+func MissingFeatures(have, here string) string {
+	if have == here {
+		return ""
+	}
+	a, b := strings.Split(have, ":"), strings.Split(here, ":")
+	if len(a) != len(b) {
+		return ""
+	}
+	var lacks []string
+	some := false
+	for i := range a {
+		x, err1 := strconv.ParseUint(a[i], 16, 32)
+		y, err2 := strconv.ParseUint(b[i], 16, 32)
+		if err1 != nil || err2 != nil {
+			return ""
+		}
+		some = some || x&^y != 0
+		lacks = append(lacks, fmt.Sprintf("%08x", x&^y))
+	}
+	if !some {
+		return ""
+	}
+	return strings.Join(lacks, ":")
 }

@@ -75,7 +75,7 @@ func (p *Plan) decideMode(spec Spec, link int64) {
 // carries is the rate that a job may use of a link, 0 if nothing bounds it and
 // the link is not known.
 func (s Spec) carries(link int64) int64 {
-	if link <= 0 && s.BWLimit < assumedLink {
+	if link <= 0 && s.BWLimit < AssumedLink {
 		return s.BWLimit
 	}
 	if s.BWLimit > 0 && link > 0 {

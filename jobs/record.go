@@ -30,6 +30,7 @@ type Record struct {
 	VM          VMRef      `json:"vm"`
 	Source      string     `json:"source"`
 	Destination string     `json:"destination"`
+	Map         Mapping    `json:"map,omitzero"` // of the spec and of both hosts' pools; written when it is placed
 	State       State      `json:"state"`
 	Step        StepName   `json:"step,omitempty"` // the last step begun
 	Done        []StepName `json:"done,omitempty"` // steps finished in this attempt
@@ -71,9 +72,11 @@ func (r *Record) Has(s StepName) bool {
 
 // Job is what both ends must know to do a step.
 func (r *Record) Job() Job {
+	spec := r.Spec
+	spec.Map = spec.Map.With(r.Map)
 	return Job{
 		ID: r.ID, Attempt: r.AttemptID(), Epoch: r.Epoch, Kind: r.Spec.Kind,
 		VM: r.VM, Source: r.Source, Destination: r.Destination,
-		Spec: r.Spec, Plan: r.Plan,
+		Spec: spec, Plan: r.Plan,
 	}
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -89,6 +90,30 @@ func (m Mapping) Bridge(name string) string {
 	return name
 }
 
+// With adds what other maps and m does not.
+func (m Mapping) With(other Mapping) Mapping {
+	out := Mapping{Disks: maps.Clone(other.Disks), Bridges: maps.Clone(other.Bridges)}
+	if out.Disks == nil {
+		out.Disks = m.Disks
+	} else {
+		maps.Copy(out.Disks, m.Disks)
+	}
+	if out.Bridges == nil {
+		out.Bridges = m.Bridges
+	} else {
+		maps.Copy(out.Bridges, m.Bridges)
+	}
+	return out
+}
+
+// Cutover says when the guest may be stopped.
+type Cutover string
+
+const (
+	CutoverNow    Cutover = "now"    // as soon as the blackout fits
+	CutoverManual Cutover = "manual" // when a person says so; until then passes keep the copy fresh
+)
+
 // Spec is what a person or a rule asks for. It never changes once accepted.
 type Spec struct {
 	Kind        Kind          `json:"kind"`
@@ -108,6 +133,10 @@ type Spec struct {
 	By          string        `json:"by,omitempty"`     // who asked
 	Reason      string        `json:"reason,omitempty"` // why
 	RetryOf     string        `json:"retry_of,omitempty"`
+	Drain       string        `json:"drain,omitempty"` // id of the drain or restore that asked
+	NotBefore   time.Time     `json:"not_before,omitzero"`
+	Cutover     Cutover       `json:"cutover,omitempty"`
+	CutoverAt   time.Time     `json:"cutover_at,omitzero"` // the guest is not stopped before
 }
 
 // WithDefaults fills in what was left out.
@@ -132,6 +161,9 @@ func (s Spec) WithDefaults() Spec {
 	}
 	if s.KeepSource == 0 {
 		s.KeepSource = DefaultKeepSource
+	}
+	if s.Cutover == "" {
+		s.Cutover = CutoverNow
 	}
 	return s
 }
@@ -170,6 +202,7 @@ func (s Spec) Validate() error {
 	}
 	oneOf(&errs, "mode", s.Mode, Auto, Live, Suspend, Cold)
 	oneOf(&errs, "verify", s.Verify, VerifyDelta, VerifyFull, VerifyNone)
+	oneOf(&errs, "cutover", cmp.Or(s.Cutover, CutoverNow), CutoverNow, CutoverManual)
 	oneOf(&errs, "on-timeout", s.OnTimeout, TimeoutAbort, TimeoutHold, TimeoutSuspend)
 	if s.MaxDowntime < 0 {
 		bad("max-downtime %s: below zero", s.MaxDowntime)

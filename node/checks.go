@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"xmig/jobs"
@@ -90,7 +89,7 @@ func (n *Node) checkHost(ctx context.Context, job jobs.Job, b *blockers) error {
 		if from, err := xen.ParseVersion(g.Xen); err == nil && !info.Version.AtLeast(from) {
 			b.add("", "xen_version", "upgrade it, or submit with --mode cold", "Xen %s is older than the source's %s and cannot restore what that saves", info.Version, g.Xen)
 		}
-		if lacks := missingFeatures(g.HWCaps, info.HWCaps); lacks != "" {
+		if lacks := jobs.MissingFeatures(g.HWCaps, info.HWCaps); lacks != "" {
 			b.add("", "cpu", "submit with --mode cold", "its CPU lacks features that the guest was booted with (hw_caps: %s)", lacks)
 		}
 	}
@@ -101,30 +100,6 @@ func (n *Node) checkHost(ctx context.Context, job jobs.Job, b *blockers) error {
 		}
 	}
 	return nil
-}
-
-// missingFeatures are the bits of have's words that the words of here lack, ""
-// if there are none or the two cannot be compared.
-func missingFeatures(have, here string) string {
-	a, b := strings.Split(have, ":"), strings.Split(here, ":")
-	if len(a) != len(b) {
-		return ""
-	}
-	var lacks []string
-	some := false
-	for i := range a {
-		x, err1 := strconv.ParseUint(a[i], 16, 32)
-		y, err2 := strconv.ParseUint(b[i], 16, 32)
-		if err1 != nil || err2 != nil {
-			return ""
-		}
-		some = some || x&^y != 0
-		lacks = append(lacks, fmt.Sprintf("%08x", x&^y))
-	}
-	if !some {
-		return ""
-	}
-	return strings.Join(lacks, ":")
 }
 
 // checkConfig says where the config will lie, and wants that place free and no

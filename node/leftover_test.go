@@ -55,6 +55,6 @@ func TestMissingFeatures(t *testing.T) {
 		{"ff", "ff:00", ""}, // other words: nothing can be said
 		{"xyz", "ff", ""},
 	} {
-		equal(t, c.have+" on "+c.here, missingFeatures(c.have, c.here), c.want)
+		equal(t, c.have+" on "+c.here, jobs.MissingFeatures(c.have, c.here), c.want)
 	}
 }

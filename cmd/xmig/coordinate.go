@@ -8,6 +8,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"xmig/bus"
 	"xmig/jobs"
@@ -19,13 +20,6 @@ import (
 type coordinatorSettings struct {
 	Node          string // this server's name, in leases
 	MaxOut, MaxIn int    // migrations per host and way at a time; 0: default
-}
-
-// decider is the coordinator as the bus knows it: its verbs and its loop.
-type decider interface {
-	Submit(ctx context.Context, spec jobs.Spec) (jobs.Record, error)
-	Cancel(ctx context.Context, id, by string) (jobs.Record, error)
-	Run(ctx context.Context) error
 }
 
 // coordinate answers the coordinator's verbs on b and has it act until ctx ends.
@@ -49,17 +43,23 @@ func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log ze
 	if err != nil {
 		return err
 	}
-	return actAlone(ctx, b, c, set)
+	if err := serveFleet(s, c); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.Follow(ctx) })
+	g.Go(func() error { return actAlone(ctx, b, c, set) })
+	return g.Wait()
 }
 
 // actAlone has c decide while this server holds the coordinator's lease, so
 // that of several servers one acts and the others answer.
-func actAlone(ctx context.Context, b *bus.Bus, c decider, set coordinatorSettings) error {
+func actAlone(ctx context.Context, b *bus.Bus, c *coordinator.Coordinator, set coordinatorSettings) error {
 	me := bus.Holder{Node: set.Node, Instance: ulid.Make().String()}
 	for {
 		held, lease, err := b.Leases().Hold(ctx, coordinatorLease, me, bus.MayLive)
 		if err == nil {
-			err = c.Run(held)
+			err = c.Lead(held)
 			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 			lease.Release(release)
 			cancel()
@@ -95,6 +95,7 @@ func newDecider(b *bus.Bus, set coordinatorSettings, log zerolog.Logger) *coordi
 	}
 	return &coordinator.Coordinator{
 		Records: b.Records(), Claims: b.Owners(), Hosts: hostsOnBus{b}, Nodes: nodesOnBus{b}, Events: b,
+		Marks: bus.NewTable[coordinator.Mark](b, "host"), Policies: bus.NewTable[coordinator.Policy](b, "vm"), Wishes: bus.NewTable[jobs.Wish](b, "job"),
 		Name: set.Node, Limits: limits, Clock: time.Now, Log: log,
 		NewID: func() string { return ulid.Make().String() },
 		IDTime: func(id string) (time.Time, error) {
@@ -124,12 +125,21 @@ func (n nodesOnBus) Examine(ctx context.Context, job jobs.Job) ([]jobs.Blocker, 
 	return r.Blockers, err
 }
 
+// Cancel asks the worker that drives a job to take it back.
+func (n nodesOnBus) Cancel(ctx context.Context, r jobs.Record, by string) error {
+	_, err := bus.Call[node.CancelRequest, struct{}](ctx, n.Node(r.Source), verbCancel, node.CancelRequest{Job: r.ID, By: by})
+	if err != nil {
+		return fmt.Errorf("job %s: ask %s to take it back: %w", r.ID, r.Source, err)
+	}
+	return nil
+}
+
 // serviceVersion is that of the verbs; nats micro wants a semantic one.
 const serviceVersion = "1.0.0"
 
 // cancel asks whoever has the job now: the coordinator until it is handed to
 // its source node, then that node.
-func cancel(ctx context.Context, b *bus.Bus, c decider, r cancelRequest) (jobs.Record, error) {
+func cancel(ctx context.Context, b *bus.Bus, c *coordinator.Coordinator, r cancelRequest) (jobs.Record, error) {
 	rec, err := b.Records().Load(ctx, r.Job)
 	if err != nil {
 		return jobs.Record{}, err
@@ -137,8 +147,8 @@ func cancel(ctx context.Context, b *bus.Bus, c decider, r cancelRequest) (jobs.R
 	if rec.State != jobs.Running {
 		return c.Cancel(ctx, rec.ID, r.By)
 	}
-	if _, err := bus.Call[node.CancelRequest, struct{}](ctx, b.Node(rec.Source), verbCancel, node.CancelRequest{Job: rec.ID, By: r.By}); err != nil {
-		return jobs.Record{}, fmt.Errorf("job %s: ask %s to take it back: %w", rec.ID, rec.Source, err)
+	if err := c.Nodes.Cancel(ctx, rec, r.By); err != nil {
+		return jobs.Record{}, err
 	}
 	return rec, nil
 }

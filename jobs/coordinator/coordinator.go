@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,6 +16,7 @@ import (
 type Records interface {
 	jobs.Store
 	Create(ctx context.Context, r jobs.Record) (jobs.Record, error)
+	List(ctx context.Context) ([]jobs.Record, error)
 	Watch(ctx context.Context, tell func(jobs.Record)) error
 }
 
@@ -38,21 +40,29 @@ type Nodes interface {
 	Ring(ctx context.Context, r jobs.Record) error
 	// Examine asks both ends of a job for all that stands against it.
 	Examine(ctx context.Context, job jobs.Job) ([]jobs.Blocker, error)
+	// Cancel asks the source node to take a running job back.
+	Cancel(ctx context.Context, r jobs.Record, by string) error
 }
 
-// Coordinator takes submissions, and decides while Run runs.
+// Coordinator takes submissions and orders, and decides while Lead runs.
 type Coordinator struct {
-	Records Records
-	Claims  Claims
-	Hosts   Hosts
-	Nodes   Nodes
-	Events  jobs.Events
-	Name    string // of this server, in events
-	Limits  Limits
-	Clock   func() time.Time
-	NewID   func() string // of a job; sorts by time, and IDTime reads that
-	IDTime  func(id string) (time.Time, error)
-	Log     zerolog.Logger
+	Records  Records
+	Claims   Claims
+	Hosts    Hosts
+	Nodes    Nodes
+	Events   jobs.Events
+	Marks    Table[Mark]      // by host
+	Policies Table[Policy]    // by UUID of the VM
+	Wishes   Table[jobs.Wish] // by id of the job
+	Hooks    Hooks            // nil: none
+	Name     string           // of this server, in events
+	Limits   Limits
+	Clock    func() time.Time
+	NewID    func() string // of a job; sorts by time, and IDTime reads that
+	IDTime   func(id string) (time.Time, error)
+	Log      zerolog.Logger
+
+	view view
 }
 
 const (
@@ -64,34 +74,131 @@ const (
 	ringAgain = 30 * time.Second
 	// examineFor is how long both hosts of a move may take to look at it.
 	examineFor = time.Minute
+	// askRefusedAgain is how long a host's own no is believed.
+	askRefusedAgain = time.Minute
+	// examineAtOnce bounds how many moves are looked at by their hosts at a time.
+	examineAtOnce = 16
+	// breath is the least time between two decisions: a fleet that changes all
+	// the time is decided on in rounds.
+	breath = 20 * time.Millisecond
 )
 
-// Run decides until ctx ends: at every change of a record or a host, and once
-// in a while.
-func (c *Coordinator) Run(ctx context.Context) error {
-	v := newView()
+// Follow keeps what this coordinator knows up to date until ctx ends. Every
+// coordinator follows, so that each can answer.
+func (c *Coordinator) Follow(ctx context.Context) error {
+	for {
+		err := c.catchUp(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.Is(err, jobs.ErrAway) {
+			return err
+		}
+		c.Log.Warn().Err(err).Msg("the bus does not tell what there is; trying again")
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookAgain):
+		}
+	}
+	c.view.watched(true)
+	defer c.view.watched(false)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Records.Watch(ctx, v.record) })
-	g.Go(func() error { return c.Hosts.WatchHosts(ctx, v.host) })
-	g.Go(func() error { return c.decide(ctx, v) })
+	g.Go(func() error { return c.Records.Watch(ctx, c.view.record) })
+	g.Go(func() error { return c.Hosts.WatchHosts(ctx, c.view.host) })
+	g.Go(func() error { return c.Marks.Watch(ctx, c.view.mark) })
+	g.Go(func() error { return c.Policies.Watch(ctx, c.view.policy) })
+	g.Go(func() error { return c.Wishes.Watch(ctx, c.view.wish) })
 	return g.Wait()
 }
 
-func (c *Coordinator) decide(ctx context.Context, v *view) error {
+// Lead decides until ctx ends: at every change of a record, a host or an
+// order, and once in a while. One coordinator leads at a time.
+func (c *Coordinator) Lead(ctx context.Context) error {
+	if err := c.catchUp(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	l := &lead{Coordinator: c, ask: make(chan struct{}, examineAtOnce), work: g}
+	g.Go(func() error { return l.decide(ctx) })
+	return g.Wait()
+}
+
+// catchUp reads all there is: a decision on half of the records would go over
+// the limits.
+func (c *Coordinator) catchUp(ctx context.Context) error {
+	records, err := c.Records.List(ctx)
+	if err != nil && records == nil {
+		return err
+	}
+	for _, r := range records {
+		c.view.record(r)
+	}
+	hosts, err := c.Hosts.Hosts(ctx)
+	if err != nil && hosts == nil {
+		return err
+	}
+	for _, h := range hosts {
+		c.view.host(h.Node, &h)
+	}
+	if err := readRows(ctx, c.Marks, c.view.mark); err != nil {
+		return err
+	}
+	if err := readRows(ctx, c.Policies, c.view.policy); err != nil {
+		return err
+	}
+	return readRows(ctx, c.Wishes, c.view.wish)
+}
+
+func readRows[T any](ctx context.Context, t Table[T], tell func(jobs.Row[T], bool)) error {
+	rows, err := t.List(ctx)
+	if err != nil && rows == nil {
+		return err
+	}
+	for _, row := range rows {
+		tell(row, false)
+	}
+	return nil
+}
+
+// lead is one time of leading.
+type lead struct {
+	*Coordinator
+	ask  chan struct{}   // a place for each examination under way
+	work *errgroup.Group // examinations and hooks; they end with the leading
+}
+
+func (l *lead) decide(ctx context.Context) error {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
+	news := l.view.news()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
-		case <-v.news:
+		case <-news:
 		}
-		c.tellHosts(ctx, v)
-		snap := v.snapshot()
-		for _, a := range Decide(snap, c.Limits) {
-			c.apply(ctx, v, a)
+		l.round(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(breath):
 		}
-		c.ringLost(ctx, v, snap)
 	}
+}
+
+// round looks at everything once and does what is to be done.
+func (l *lead) round(ctx context.Context) {
+	l.tellHosts(ctx)
+	l.advanceDrains(ctx)
+	for _, a := range Decide(l.view.snapshot(l.Clock()), l.Limits) {
+		if ctx.Err() != nil {
+			return
+		}
+		l.apply(ctx, a)
+	}
+	l.ringLost(ctx)
+	l.dropWishes(ctx)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"xmig/bus"
 	"xmig/jobs"
@@ -54,7 +55,8 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{bus: b, rung: map[string]int{}, refuse: map[string]bool{}}
 	w.Coordinator = &coordinator.Coordinator{
-		Records: b.Records(), Claims: b.Owners(), Hosts: w, Nodes: w, Events: b, Name: "test",
+		Records: b.Records(), Claims: b.Owners(), Hosts: w, Nodes: workers{w}, Events: b, Name: "test",
+		Marks: bus.NewTable[coordinator.Mark](b, "host"), Policies: bus.NewTable[coordinator.Policy](b, "vm"), Wishes: bus.NewTable[jobs.Wish](b, "job"),
 		Limits: coordinator.DefaultLimits(), Clock: time.Now, Log: zerolog.Nop(),
 		NewID:  func() string { return ulid.Make().String() },
 		IDTime: func(id string) (time.Time, error) { p, err := ulid.Parse(id); return p.Timestamp(), err },
@@ -74,14 +76,30 @@ func (w *world) WatchHosts(ctx context.Context, tell func(string, *jobs.Host)) e
 	})
 }
 
-func (w *world) Ring(_ context.Context, r jobs.Record) error {
+// workers are what the coordinator asks of hosts.
+type workers struct{ *world }
+
+func (w workers) Ring(_ context.Context, r jobs.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rung[r.ID]++
 	return nil
 }
 
-func (w *world) Examine(_ context.Context, job jobs.Job) ([]jobs.Blocker, error) {
+// Cancel is what a worker does when it is asked: it takes the job back.
+func (w workers) Cancel(ctx context.Context, r jobs.Record, by string) error {
+	rec, err := w.bus.Records().Load(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	rec.State, rec.Failure = jobs.Cancelled, &jobs.Failure{Text: "cancelled by " + by}
+	if _, err = w.bus.Records().Save(ctx, rec); err != nil {
+		return err
+	}
+	return w.bus.Owners().Unclaim(ctx, rec.VM.UUID, rec.ID)
+}
+
+func (w workers) Examine(_ context.Context, job jobs.Job) ([]jobs.Blocker, error) {
 	if w.refuse[job.Destination] {
 		return []jobs.Blocker{{Host: job.Destination, Code: "space", Text: "no space"}}, nil
 	}
@@ -108,9 +126,10 @@ func (w *world) announce(t *testing.T, node string, freeGiB int64, vms ...jobs.V
 func (w *world) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	var run errgroup.Group
+	run.Go(func() error { _ = w.Follow(ctx); return nil })
+	run.Go(func() error { _ = w.Lead(ctx); return nil })
+	t.Cleanup(func() { cancel(); _ = run.Wait() })
 }
 
 // await polls the record until it is as wanted.

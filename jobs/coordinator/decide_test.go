@@ -185,5 +185,5 @@ func drawSnapshot(t *rapid.T) (Snapshot, Limits) {
 			s.Records = append(s.Records, r)
 		}
 	}
-	return s, Limits{Out: rapid.IntRange(1, 3).Draw(t, "out"), In: rapid.IntRange(1, 3).Draw(t, "in")}
+	return s, Limits{Out: rapid.IntRange(1, 3).Draw(t, "out"), In: rapid.IntRange(1, 3).Draw(t, "in"), Cluster: 100}
 }

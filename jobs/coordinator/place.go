@@ -10,95 +10,197 @@ import (
 	"xmig/jobs"
 )
 
+// enough candidates: if none of them takes the VM when asked, the next round
+// looks further.
+const enough = 3
+
+// Option is a host as a place for one VM.
+type Option struct {
+	Host    string        `json:"host"`
+	Against *jobs.Blocker `json:"against,omitempty"` // why it cannot take the VM
+	Wait    string        `json:"wait,omitempty"`    // why not right now
+	Bytes   int64         `json:"bytes_to_move"`     // disks less what an older copy there has, and memory
+	Free    int64         `json:"free_after_bytes"`  // memory that would be left
+	In      int           `json:"moves_in"`          // that go there already
+}
+
+// Options tells of every host whether it can take the VM, the best first and
+// those that cannot last: what `xmig submit --dry-run` prints.
+func Options(s Snapshot, l Limits, uuid, source string, spec jobs.Spec) []Option {
+	f := newFleet(s, l)
+	at, from := f.uuids[uuid], f.rooms[source]
+	if at == nil || from == nil {
+		return nil
+	}
+	shadow := map[*room]int{}
+	for _, r := range f.shadows[uuid] {
+		shadow[r] = 1
+	}
+	rooms := make([]*room, 0, len(f.rooms))
+	for _, r := range f.rooms {
+		if r != from {
+			rooms = append(rooms, r)
+		}
+	}
+	slices.SortFunc(rooms, func(a, b *room) int { return cmp.Or(cmp.Compare(shadow[b], shadow[a]), roomier(a, b)) })
+	out := make([]Option, 0, len(rooms))
+	for _, r := range rooms {
+		o := Option{Host: r.host.Node, Against: f.refusal(at.vm, from, r, spec), Bytes: bytesToMove(*at.vm, *r.host), Free: r.free, In: r.in}
+		if at.vm.State != jobs.VMHalted {
+			o.Free -= at.vm.MemoryNeed()
+		}
+		if o.Against == nil {
+			o.Wait = f.shut(r)
+		}
+		out = append(out, o)
+	}
+	slices.SortStableFunc(out, func(a, b Option) int { return cmp.Compare(rank(a), rank(b)) })
+	return out
+}
+
+func rank(o Option) int {
+	switch {
+	case o.Against != nil:
+		return 2
+	case o.Wait != "":
+		return 1
+	}
+	return 0
+}
+
+func bytesToMove(vm jobs.VM, to jobs.Host) (n int64) {
+	for _, d := range vm.Disks {
+		if d.Allocated > 0 && d.Allocated < d.Size {
+			n += d.Allocated
+		} else {
+			n += d.Size
+		}
+	}
+	n = max(0, n-shadowOf(to, vm.UUID))
+	if vm.State != jobs.VMHalted {
+		n += vm.Memory
+	}
+	return n
+}
+
 // candidates fills in the hosts that a job may go to now. A host that was
 // named is the only one, and it is left to the check on both hosts whether it
 // can take the VM: its answer is the exact one.
-func (t *count) candidates(a *Action, l Limits) {
+func (f *fleet) candidates(a *Action) {
 	to := a.Job.Spec.To
+	r := f.rooms[to]
 	switch {
 	case to == "":
-		t.place(a, l)
-	case t.hosts[to] == nil:
+		f.place(a)
+	case r == nil:
 		a.Wait = fmt.Sprintf("host %s is not there", to)
-	case t.in[to] >= l.In:
-		a.Wait = t.full(to, l)
+	case f.shut(r) != "":
+		a.Wait = f.shut(r)
 	default:
 		a.Candidates = []string{to}
 	}
 }
 
-func (t *count) full(node string, l Limits) string {
-	return fmt.Sprintf("%d of %d moves onto %s are under way", t.in[node], l.In, node)
-}
-
-// place sorts the hosts that can take the VM by the memory that is free there,
-// and says why the others cannot.
-func (t *count) place(a *Action, l Limits) {
-	source := t.hosts[a.Job.Source]
-	vm, ok := source.Find(a.Job.VM.UUID)
-	if !ok {
-		a.Wait = fmt.Sprintf("vm %s is not seen on %s", a.Job.VM.Name, source.Node)
+// place finds hosts that can take the VM, best first: those with an older copy
+// of its disks, then the roomiest. If there is none it says why of each.
+func (f *fleet) place(a *Action) {
+	source := f.rooms[a.Job.Source]
+	at := f.uuids[a.Job.VM.UUID]
+	if at == nil || !slices.Contains(at.rooms, source) {
+		a.Wait = fmt.Sprintf("vm %s is not seen on %s", a.Job.VM.Name, source.host.Node)
 		return
 	}
-	free := map[string]int64{}
-	for _, name := range t.names() {
-		free[name] = t.hosts[name].FreeMemory - t.coming[name]
-		switch b := Refusal(vm, *source, *t.hosts[name], free[name], a.Job.Spec); {
-		case name == source.Node:
-		case b != nil:
-			a.Against = append(a.Against, *b)
-		case t.in[name] >= l.In:
-			a.Wait = t.full(name, l)
-		default:
-			a.Candidates = append(a.Candidates, name)
+	if len(f.rooms) == 1 {
+		a.Wait = "there is no host beside " + source.host.Node
+		return
+	}
+	try := func(r *room) {
+		if r == source || f.shut(r) != "" || slices.Contains(a.Candidates, r.host.Node) || f.said(a.Job.ID, r) != nil {
+			return
+		}
+		if f.refusal(at.vm, source, r, a.Job.Spec) == nil {
+			a.Candidates = append(a.Candidates, r.host.Node)
 		}
 	}
-	slices.SortStableFunc(a.Candidates, func(x, y string) int { return cmp.Compare(free[y], free[x]) })
-	if len(t.hosts) == 1 {
-		a.Wait = "there is no host beside " + source.Node
+	for _, r := range f.shadows[a.Job.VM.UUID] {
+		try(r)
+	}
+	for i := 0; i < len(f.order) && len(a.Candidates) < enough; i++ {
+		try(f.order[i])
+	}
+	if len(a.Candidates) == 0 {
+		f.explain(a, at.vm, source)
 	}
 }
 
-func (t *count) names() []string {
-	names := make([]string, 0, len(t.hosts))
-	for n := range t.hosts {
-		names = append(names, n)
+// explain says of each host why it does not take the VM: now, or at all.
+func (f *fleet) explain(a *Action, vm *jobs.VM, source *room) {
+	for _, h := range f.Hosts {
+		r := f.rooms[h.Node]
+		if r == source {
+			continue
+		}
+		if no := f.said(a.Job.ID, r); no != nil {
+			a.Against = append(a.Against, no...)
+			continue
+		}
+		switch no := f.refusal(vm, source, r, a.Job.Spec); {
+		case no != nil:
+			a.Against = append(a.Against, *no)
+		case f.shut(r) != "":
+			a.Wait = f.shut(r)
+		}
 	}
-	slices.Sort(names)
-	return names
 }
 
-// Refusal says why host to cannot take the VM, as far as its presence tells;
-// nil if nothing is known against it. free is its memory in bytes, less what
-// is on its way there.
-func Refusal(vm jobs.VM, from, to jobs.Host, free int64, spec jobs.Spec) *jobs.Blocker {
+// said is what a host answered when it was asked for this job.
+func (f *fleet) said(job string, r *room) []jobs.Blocker { return f.Refused[job][r.host.Node] }
+
+// refusal says why a host cannot take the VM, as far as is known here; nil if
+// nothing is known against it.
+func (f *fleet) refusal(vm *jobs.VM, from, to *room, spec jobs.Spec) *jobs.Blocker {
 	no := func(code, next, format string, args ...any) *jobs.Blocker {
-		return &jobs.Blocker{Host: to.Node, Code: code, Text: fmt.Sprintf(format, args...), Next: next}
+		return &jobs.Blocker{Host: to.host.Node, Code: code, Text: fmt.Sprintf(format, args...), Next: next}
 	}
-	if to.Problem != "" {
-		return no("inventory", "mend that host: `xmig check "+to.Node+"`", "%s", to.Problem)
+	h := to.host
+	if h.Problem != "" {
+		return no("inventory", "mend that host: `xmig check "+h.Node+"`", "%s", h.Problem)
 	}
-	for _, other := range to.VMs {
-		switch {
-		case other.UUID == vm.UUID:
-			return no("uuid_taken", "look at both hosts: it must run on one only", "it has a VM with the UUID %s", vm.UUID)
-		case other.Name == vm.Name:
-			return no("name_taken", "rename one of them", "it has another VM called %s", vm.Name)
-		}
+	if at := f.uuids[vm.UUID]; at != nil && slices.Contains(at.rooms, to) {
+		return no("uuid_taken", "look at both hosts: it must run on one only", "it has a VM with the UUID %s", vm.UUID)
+	}
+	if slices.Contains(f.names[vm.Name], to) {
+		return no("name_taken", "rename one of them", "it has another VM called %s", vm.Name)
+	}
+	if g := f.Policies[vm.UUID].Apart; g != "" && to.apart[g] != "" && to.apart[g] != vm.Name {
+		return no("apart", "name another host", "vm %s of the group %s is there, and %s must not share a host with it", to.apart[g], g, vm.Name)
 	}
 	for _, b := range vm.Bridges {
-		if want := spec.Map.Bridge(b); want != "" && !slices.Contains(to.Bridges, want) {
+		if want := spec.Map.Bridge(b); want != "" && !slices.Contains(h.Bridges, want) {
 			return no("bridge", "make it, or map another: --map bridge="+b+":NAME", "there is no bridge %s", want)
+		}
+	}
+	for pool, need := range spaceNeeds(*vm, *from.host, *h, spec) {
+		for _, p := range h.Pools {
+			if free := p.Free - to.space[pool]; p.Name == pool && free < need {
+				return no("space", "free space there", "pool %s has %d MiB free, vm %s needs %d MiB", pool, max(0, free)>>20, vm.Name, need>>20)
+			}
 		}
 	}
 	if vm.State == jobs.VMHalted {
 		return nil
 	}
-	if need := vm.MemoryNeed(); free < need {
-		return no("memory", "free memory there", "%d MiB of memory are free, vm %s needs %d MiB", max(0, free)>>20, vm.Name, need>>20)
+	if need := vm.MemoryNeed(); to.free < need {
+		return no("memory", "free memory there", "%d MiB of memory are free, vm %s needs %d MiB", max(0, to.free)>>20, vm.Name, need>>20)
 	}
-	if older(to.Xen, from.Xen) {
-		return no("xen_version", "upgrade it, or submit with --mode cold", "its Xen %s is older than %s", to.Xen, from.Xen)
+	if spec.Mode == jobs.Cold {
+		return nil
+	}
+	if older(h.Xen, from.host.Xen) {
+		return no("xen_version", "upgrade it, or submit with --mode cold", "its Xen %s is older than %s", h.Xen, from.host.Xen)
+	}
+	if lacks := jobs.MissingFeatures(from.host.HWCaps, h.HWCaps); lacks != "" {
+		return no("cpu", "submit with --mode cold", "its CPU lacks features that the guest was booted with (hw_caps: %s)", lacks)
 	}
 	return nil
 }

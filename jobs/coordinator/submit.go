@@ -24,33 +24,53 @@ const submitFor = 15 * time.Second
 func (c *Coordinator) Submit(ctx context.Context, spec jobs.Spec) (jobs.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitFor)
 	defer cancel()
+	return c.submit(ctx, c.NewID(), spec)
+}
+
+// submit takes a request in under an id that was chosen before: asked again
+// with the same one it changes nothing. What watching told is enough to find
+// the VM; only where it speaks against the request the bus is asked itself.
+func (c *Coordinator) submit(ctx context.Context, id string, spec jobs.Spec) (jobs.Record, error) {
 	spec = spec.WithDefaults()
 	if err := spec.Validate(); err != nil {
 		return jobs.Record{}, err
+	}
+	if hosts, live := c.view.livingHosts(); live {
+		if rec, err := c.accept(ctx, id, spec, hosts); err == nil || errors.Is(err, jobs.ErrAway) || ctx.Err() != nil {
+			return rec, err
+		}
 	}
 	hosts, err := c.Hosts.Hosts(ctx)
 	if err != nil {
 		return jobs.Record{}, err
 	}
+	return c.accept(ctx, id, spec, hosts)
+}
+
+func (c *Coordinator) accept(ctx context.Context, id string, spec jobs.Spec, hosts []jobs.Host) (jobs.Record, error) {
 	vm, source, err := subject(spec, hosts)
 	if err != nil {
 		return jobs.Record{}, err
 	}
 	now := c.Clock()
-	rec := jobs.Record{ID: c.NewID(), Spec: spec, VM: vm, Source: source, Destination: spec.To, State: jobs.Queued, Created: now, Updated: now}
+	rec := jobs.Record{ID: id, Spec: spec, VM: vm, Source: source, Destination: spec.To, State: jobs.Queued, Created: now, Updated: now}
 	if spec.Kind == jobs.KindMigrate {
 		if err := c.claim(ctx, rec); err != nil {
 			return jobs.Record{}, err
 		}
 	}
 	saved, err := c.Records.Create(ctx, rec)
+	if errors.Is(err, jobs.ErrConflict) {
+		return c.Records.Load(ctx, id) // it was made before
+	}
 	if err != nil {
 		// It may have been written all the same; then the record finds its
 		// claim gone when its turn comes, and fails saying so.
 		c.unclaim(context.WithoutCancel(ctx), rec)
 		return jobs.Record{}, fmt.Errorf("submit vm %s: %w", vm.Name, err)
 	}
-	c.emit(ctx, saved, jobs.Queued, "submitted by "+spec.By)
+	c.view.record(saved)
+	c.emit(ctx, saved, jobs.Queued, because("submitted by "+spec.By, spec.Reason))
 	return saved, nil
 }
 
@@ -105,6 +125,8 @@ func (c *Coordinator) claim(ctx context.Context, rec jobs.Record) error {
 		holder, lerr := c.Records.Load(ctx, key.Claim)
 		switch {
 		case lerr == nil && holder.State.Final():
+		case lerr == nil && holder.ID == rec.ID:
+			return nil
 		case lerr == nil:
 			return jobs.Failed(jobs.CodeConflict, "vm %s is being moved by job %s since %s (%s); watch it with `xmig job watch %s`",
 				rec.VM.Name, holder.ID, holder.Created.Format(time.DateTime), holder.State, holder.ID)
@@ -144,6 +166,7 @@ func (c *Coordinator) Cancel(ctx context.Context, id, by string) (jobs.Record, e
 	if err != nil {
 		return rec, fmt.Errorf("cancel: %w", err)
 	}
+	c.view.record(saved)
 	c.emit(ctx, saved, jobs.Cancelled, "cancelled by "+by)
 	c.unclaim(ctx, saved)
 	return saved, nil
