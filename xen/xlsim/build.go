@@ -48,7 +48,7 @@ const (
 )
 
 func monitorOf(o options) monitoring {
-	if o['e'] {
+	if o.has('e') {
 		return unmonitored
 	}
 	return monitored

@@ -9,7 +9,8 @@
 //
 // What is true to life: texts, columns, exit codes and the choice between
 // stdout and stderr (golden tests against outputs of a real 4.17 hold them),
-// the head and framing of a saved domain, the order of the checks, the state a
+// the head and framing of a saved domain, every byte between the two ends of a
+// live migration (PV without shadow paging refuses one), the order of the checks, the state a
 // domain is left in when something fails or `xl` is killed half way, and that
 // the guests outlive every `xl` call.
 //
@@ -59,12 +60,15 @@
 // a domain leaves a paused one without CPUs; killed while it saves, it leaves
 // the guest suspended (`---ss-`), both as on real Xen. So does an `xl` whose
 // stderr nobody reads any more: SIGPIPE ends it before it can resume the guest.
+// `xl migrate` resumes the guest until it has written GO, and from then on leaves
+// it suspended as NAME--migratedaway; `xl migrate-receive` destroys its copy
+// until it has read GO, unless nobody reads its answers. migrate_test.go has a
+// row for each way in which that went wrong on real hosts.
 // StopHost is the crash of the whole dom0.
 //
 // # What it does not know
 //
-// HVM with a device model, live migration (`xl migrate`), passthrough, block
-// attach at run time, balloons, and everything of xmig but the grammar of
+// HVM with a device model, passthrough, block attach at run time, balloons, and everything of xmig but the grammar of
 // config files. Texts for which no recording exists (restore with too little
 // memory, xenstore errors) are put together from Xen's sources' habits.
 package xlsim

@@ -130,7 +130,7 @@ func TestDestroyDuringSave(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Error("save of a destroyed domain ended well")
 	}
-	whole := savedHead + length + len(imageStart("pv", 4, 17)) + 2*(len(pageRecord(0, batchPages))+batchPages*pageSize) + len(imageEnd())
+	whole := savedHead + length + len(imageStart("pv", 4, 17)) + 2*(len(pageRecord(numbers(0, batchPages)))+batchPages*pageSize) + len(imageEnd("pv"))
 	if got := mib + len(tail); got >= whole {
 		t.Errorf("the image has %d bytes, a whole one %d", got, whole)
 	}
@@ -157,7 +157,7 @@ func TestRestoreTruncatedLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lastRecord := len(whole) - len(imageEnd())
+	lastRecord := len(whole) - len(imageEnd("pv"))
 	for _, length := range []int{0, 20, 48, 100, 1200, 3 * mib, lastRecord, len(whole) - 8, len(whole) - 1} {
 		cut := filepath.Join(dir, "cut")
 		if err := os.WriteFile(cut, whole[:length], 0o600); err != nil {

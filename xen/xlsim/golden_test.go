@@ -96,7 +96,7 @@ func TestGoldenTables(t *testing.T) {
 	want, _ := golden(t, "xl-list.txt")
 	sameText(t, "list", listTable([]row{at(zero, "r-----", 516.1, 0), at(d1, "-b----", 42.3, 0)}, nil), want)
 	want, _ = golden(t, "xl-list-v.txt")
-	sameText(t, "list -v", listTable([]row{at(zero, "r-----", 524.9, 0), at(d1, "r-----", 46.1, 0)}, options{'v': true}), want)
+	sameText(t, "list -v", listTable([]row{at(zero, "r-----", 524.9, 0), at(d1, "r-----", 46.1, 0)}, options{'v': ""}), want)
 	want, _ = golden(t, "xl-uptime.txt")
 	sameText(t, "uptime", uptimeTable([]row{at(zero, "", 0, 507), at(d1, "", 0, 126)}), want)
 

@@ -32,7 +32,7 @@ func (c *call) create(o options, args []string) int {
 		fmt.Fprintf(c.stderr, "Failed to read config file: %s: %s\n", args[0], errnoText(err))
 		return 3
 	}
-	if !o['q'] {
+	if !o.has('q') {
 		fmt.Fprintf(c.stdout, "Parsing config from %s\n", args[0])
 	}
 	config, err := parseConfig(data)
@@ -44,7 +44,7 @@ func (c *call) create(o options, args []string) int {
 		fmt.Fprintf(c.stderr, "%s: config parsing error: %v\nFailed to parse config: Invalid argument\n", args[0], err)
 		return 1
 	}
-	if o['n'] {
+	if o.has('n') {
 		fmt.Fprint(c.stdout, toJSON(config))
 		return 0
 	}
@@ -52,7 +52,7 @@ func (c *call) create(o options, args []string) int {
 	if err != nil {
 		return c.fail(err, 3)
 	}
-	if !o['p'] {
+	if !o.has('p') {
 		if err := do(c.dir, id, opUnpause); err != nil {
 			return c.fail(err, 1)
 		}
@@ -166,7 +166,7 @@ func (c *call) reboot(o options, args []string) int {
 
 // endDomains asks one domain, or all, to shut down or reboot.
 func (c *call) endDomains(o options, args []string, verb string, reason int) int {
-	if (len(args) == 1) == o['a'] {
+	if (len(args) == 1) == o.has('a') {
 		fmt.Fprintf(c.stderr, "You must specify a domain, or -a.\n\n")
 		return 1
 	}
@@ -182,7 +182,7 @@ func (c *call) endDomains(o options, args []string, verb string, reason int) int
 		}
 		conn.Close()
 	}
-	if !o['w'] {
+	if !o.has('w') {
 		return 0
 	}
 	fmt.Fprintf(c.stdout, "Waiting for %d domain%s\n", len(domains), plural(len(domains)))

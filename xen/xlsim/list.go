@@ -78,7 +78,7 @@ func (c *call) list(o options, args []string) int {
 	if err != nil {
 		return c.fail(err, 1)
 	}
-	if !o['l'] {
+	if !o.has('l') {
 		fmt.Fprint(c.stdout, listTable(rows, o))
 		return 0
 	}
@@ -115,13 +115,13 @@ func (c *call) dom0Config(r row) domainConfig {
 func listTable(rows []row, o options) string {
 	var b strings.Builder
 	b.WriteString("Name                                        ID   Mem VCPUs\tState\tTime(s)")
-	if o['v'] {
+	if o.has('v') {
 		b.WriteString("   UUID                            Reason-Code\tSecurity Label")
 	}
 	b.WriteByte('\n')
 	for _, r := range rows {
 		fmt.Fprintf(&b, "%-40s %5d %5d %5d     %s  %8.1f", r.name, r.id, r.memory, r.vcpus, r.state, r.cpu.Seconds())
-		if o['v'] {
+		if o.has('v') {
 			reason := "-"
 			if r.reason >= 0 {
 				reason = strconv.FormatInt(int64(r.reason), 16)

@@ -21,8 +21,8 @@ hypervisor behind it, and its guests are plain processes.
 
 xl commands: list [-l] [-v] [DOM], info, domid, domname, create [-p] [-q] [-n]
 [-e] CFG, pause, unpause, shutdown [-w] [-a], reboot [-w] [-a], destroy, rename,
-save [-p|-c] DOM FILE, restore [-p] [-e] [CFG] FILE, block-list, network-list,
-uptime, vcpu-list.
+save [-p|-c] DOM FILE, restore [-p] [-e] [CFG] FILE, migrate [-s CMD] DOM HOST,
+migrate-receive [-p] [-e], block-list, network-list, uptime, vcpu-list.
 
 DIR is made by 'xmig demo' or by a test.
 `
@@ -110,23 +110,25 @@ type command struct {
 
 func commands() map[string]command {
 	return map[string]command{
-		"list":         {"lv", (*call).list, 0, 1},
-		"info":         {"", (*call).info, 0, 0},
-		"domid":        {"", (*call).domid, 1, 1},
-		"domname":      {"", (*call).domname, 1, 1},
-		"create":       {"pqne", (*call).create, 1, 1},
-		"pause":        {"", (*call).pause, 1, 1},
-		"unpause":      {"", (*call).unpause, 1, 1},
-		"shutdown":     {"waF", (*call).shutdown, 0, 1},
-		"reboot":       {"waF", (*call).reboot, 0, 1},
-		"destroy":      {"f", (*call).destroy, 1, 1},
-		"rename":       {"", (*call).rename, 2, 2},
-		"save":         {"pc", (*call).saveDomain, 2, 3},
-		"restore":      {"pe", (*call).restore, 1, 2},
-		"block-list":   {"", (*call).blockList, 1, 1 << 10},
-		"network-list": {"", (*call).networkList, 1, 1 << 10},
-		"uptime":       {"", (*call).uptime, 0, 1},
-		"vcpu-list":    {"", (*call).vcpuList, 0, 1},
+		"list":            {"lv", (*call).list, 0, 1},
+		"info":            {"", (*call).info, 0, 0},
+		"domid":           {"", (*call).domid, 1, 1},
+		"domname":         {"", (*call).domname, 1, 1},
+		"create":          {"pqne", (*call).create, 1, 1},
+		"pause":           {"", (*call).pause, 1, 1},
+		"unpause":         {"", (*call).unpause, 1, 1},
+		"shutdown":        {"waF", (*call).shutdown, 0, 1},
+		"reboot":          {"waF", (*call).reboot, 0, 1},
+		"destroy":         {"f", (*call).destroy, 1, 1},
+		"rename":          {"", (*call).rename, 2, 2},
+		"save":            {"pc", (*call).saveDomain, 2, 3},
+		"restore":         {"pe", (*call).restore, 1, 2},
+		"migrate":         {"Fedps:", (*call).migrate, 2, 2},
+		"migrate-receive": {"Fedp", (*call).migrateReceive, 0, 0},
+		"block-list":      {"", (*call).blockList, 1, 1 << 10},
+		"network-list":    {"", (*call).networkList, 1, 1 << 10},
+		"uptime":          {"", (*call).uptime, 0, 1},
+		"vcpu-list":       {"", (*call).vcpuList, 0, 1},
 	}
 }
 
@@ -191,15 +193,21 @@ func (c *call) pretend(f Fault) int {
 	return f.Exit
 }
 
-// options are the letters that were given.
-type options map[rune]bool
+// options are the letters that were given, with their values where they take one.
+type options map[rune]string
+
+func (o options) has(letter rune) bool {
+	_, given := o[letter]
+	return given
+}
 
 // parseOptions reads letters as getopt does: also in one word, also after an
-// argument; "--" ends them.
+// argument; "--" ends them. A letter with a colon behind it takes a value.
 func parseOptions(args []string, letters string) (options, []string, error) {
 	o := options{}
 	var rest []string
-	for i, a := range args {
+	for i := 0; i < len(args); i++ {
+		a := args[i]
 		if a == "--" {
 			return o, append(rest, args[i+1:]...), nil
 		}
@@ -207,11 +215,22 @@ func parseOptions(args []string, letters string) (options, []string, error) {
 			rest = append(rest, a)
 			continue
 		}
-		for _, r := range a[1:] {
-			if !strings.ContainsRune(letters, r) {
+		for at, r := range a[1:] {
+			known := strings.IndexRune(letters, r)
+			if known < 0 || r == ':' {
 				return nil, nil, fmt.Errorf("xl: invalid option -- '%c'", r)
 			}
-			o[r] = true
+			o[r] = ""
+			if !strings.HasPrefix(letters[known+1:], ":") {
+				continue
+			}
+			if o[r] = a[at+2:]; o[r] == "" {
+				if i++; i == len(args) {
+					return nil, nil, fmt.Errorf("xl: option requires an argument -- '%c'", r)
+				}
+				o[r] = args[i]
+			}
+			break
 		}
 	}
 	return o, rest, nil

@@ -188,9 +188,9 @@ func BenchmarkMakeDisk(b *testing.B) {
 func FuzzSaved(f *testing.F) {
 	config := `{"c_info":{"type":"pv","name":"d1","uuid":"7ab295fe-717a-4a3b-9229-930d105db818"},"b_info":{"max_memkb":8192}}`
 	whole := append(savedHeader(config), imageStart("pv", 4, 17)...)
-	whole = append(whole, pageRecord(3, 1)...)
+	whole = append(whole, pageRecord(numbers(3, 1))...)
 	whole = append(whole, bytes.Repeat([]byte{7}, pageSize)...)
-	f.Add(append(whole, imageEnd()...))
+	f.Add(append(whole, imageEnd("pvh")...))
 	f.Add(whole)
 	f.Add([]byte(savedMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -40,7 +40,7 @@ func (c *call) restore(o options, args []string) int {
 	if err != nil {
 		return c.fail(err, 1)
 	}
-	if !o['p'] {
+	if !o.has('p') {
 		if err := do(c.dir, id, opUnpause); err != nil {
 			return c.fail(err, 1)
 		}

@@ -17,7 +17,7 @@ import (
 // saveDomain is `xl save`. Whatever fails, the guest goes on; only an xl that
 // is killed leaves it suspended.
 func (c *call) saveDomain(o options, args []string) int {
-	if o['p'] && o['c'] {
+	if o.has('p') && o.has('c') {
 		fmt.Fprint(c.stderr, "-c and -p are mutually exclusive\n")
 		return 1
 	}
@@ -56,9 +56,9 @@ func (c *call) saveDomain(o options, args []string) int {
 func (c *call) afterSave(o options, s *saving) int {
 	var err error
 	switch {
-	case o['p']:
+	case o.has('p'):
 		err = errors.Join(do(c.dir, s.d.ID, opPause), s.resume())
-	case o['c']:
+	case o.has('c'):
 		err = s.resume()
 	default:
 		err = c.destroyDomain(s.d.ID)
@@ -81,14 +81,28 @@ var errGone = errors.New("the domain is gone")
 
 // run suspends the guest and writes its memory.
 func (s *saving) run() error {
+	s.announce()
+	if err := s.suspend(); err != nil {
+		return err
+	}
+	if err := s.write(s.pages); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.c.stderr, "xc: progress: End of stream: 0/0    0%%\n")
+	return nil
+}
+
+// announce says what is being saved, as every image begins.
+func (s *saving) announce() {
 	kind := "x86 HVM"
 	if s.d.Config.CInfo.Type == "pv" {
 		kind = "x86 PV"
 	}
 	fmt.Fprintf(s.c.stderr, "xc: info: Saving domain %d, type %s\n", s.d.ID, kind)
-	if err := s.suspend(); err != nil {
-		return err
-	}
+}
+
+// write writes the image; memory gives its pages.
+func (s *saving) write(memory func(ram *os.File, out io.Writer) error) error {
 	ram, err := os.Open(filepath.Join(runtimeDir(s.c.dir, s.d.ID), "ram"))
 	if err != nil {
 		return errGone
@@ -102,32 +116,25 @@ func (s *saving) run() error {
 	if _, err := out.Write(imageStart(s.d.Config.CInfo.Type, major, minor)); err != nil {
 		return err
 	}
-	if err := s.pages(ram, out); err != nil {
+	if err := memory(ram, out); err != nil {
 		return err
 	}
 	// A domain destroyed meanwhile must not leave an image that looks whole.
 	if err := s.stillThere(); err != nil {
 		return err
 	}
-	if _, err := out.Write(imageEnd()); err != nil {
-		return err
-	}
-	fmt.Fprintf(s.c.stderr, "xc: progress: End of stream: 0/0    0%%\n")
-	return nil
+	_, err = out.Write(imageEnd(s.d.Config.CInfo.Type))
+	return err
 }
 
 // suspend asks the guest, and gives up after the timeout. A domain that is
 // suspended already does not answer, and is saved all the same: so
 // `save -c ID /dev/null` brings back one that was left suspended.
 func (s *saving) suspend() error {
-	err := changeDomain(s.c.dir, s.d.ID, func(_ *host, d *domain) error {
-		d.Worker = thisProcess()
-		return nil
-	})
-	if err != nil {
-		return errGone
+	if err := s.work(); err != nil {
+		return err
 	}
-	err = do(s.c.dir, s.d.ID, opSuspend)
+	err := do(s.c.dir, s.d.ID, opSuspend)
 	if err == nil {
 		s.suspended = true
 		return changeDomain(s.c.dir, s.d.ID, func(_ *host, d *domain) error {
@@ -150,6 +157,18 @@ func (s *saving) suspend() error {
 		return nil
 	}
 	return errNoAnswer
+}
+
+// work makes this xl the one that works on the domain.
+func (s *saving) work() error {
+	err := changeDomain(s.c.dir, s.d.ID, func(_ *host, d *domain) error {
+		d.Worker = thisProcess()
+		return nil
+	})
+	if err != nil {
+		return errGone
+	}
+	return nil
 }
 
 func (s *saving) stillThere() error {
@@ -182,7 +201,7 @@ func (s *saving) pages(ram *os.File, out io.Writer) error {
 		if _, err := ram.ReadAt(buf[:n*pageSize], int64(first)*pageSize); err != nil {
 			return fmt.Errorf("RAM: %w", err)
 		}
-		if _, err := out.Write(pageRecord(first, n)); err != nil {
+		if _, err := out.Write(pageRecord(numbers(first, n))); err != nil {
 			return err
 		}
 		if _, err := out.Write(buf[:n*pageSize]); err != nil {

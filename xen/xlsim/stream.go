@@ -28,7 +28,12 @@ const (
 	libxcVersion = 3
 	libxcEnd     = 0
 	libxcPages   = 1
+	libxcTSC     = 8
+	libxcHVM     = 9
+	libxcParams  = 0xa
 	libxcStatic  = 0x10
+	libxcCPUID   = 0x11
+	libxcMSR     = 0x12
 	typePV       = 1
 	typeHVM      = 2
 
@@ -78,21 +83,40 @@ func imageStart(guestType string, major, minor uint32) []byte {
 	return ne.AppendUint32(b, 0)
 }
 
-// imageEnd ends libxc's image and libxl's stream.
-func imageEnd() []byte {
-	b := binary.NativeEndian.AppendUint64(nil, libxcEnd)
-	return binary.NativeEndian.AppendUint64(b, libxlEnd)
+// imageEnd ends libxc's image and libxl's stream. Of a guest with hardware
+// support the state of its processors comes before: made up here, in the sizes
+// of a real one with one processor, for the guest's own state is in its RAM.
+func imageEnd(guestType string) []byte {
+	ne := binary.NativeEndian
+	var b []byte
+	if guestType != "pv" {
+		for _, r := range []struct{ kind, length uint32 }{{libxcTSC, 24}, {libxcHVM, 2477}, {libxcParams, 8 + 6*16}} {
+			b = ne.AppendUint32(ne.AppendUint32(b, r.kind), r.length)
+			b = append(b, make([]byte, (r.length+7)&^7)...)
+		}
+	}
+	b = ne.AppendUint64(b, libxcEnd)
+	return ne.AppendUint64(b, libxlEnd)
 }
 
-// pageRecord is the beginning of a record with the pages first to first+n-1.
-func pageRecord(first, n int) []byte {
-	ne := binary.NativeEndian
+// numbers are the n page numbers from first on.
+func numbers(first, n int) []uint64 {
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = uint64(first + i)
+	}
+	return all
+}
+
+// pageRecord is the beginning of a record with these pages.
+func pageRecord(pages []uint64) []byte {
+	ne, n := binary.NativeEndian, len(pages)
 	b := ne.AppendUint32(nil, libxcPages)
 	b = ne.AppendUint32(b, uint32(pageListHead+n*8+n*pageSize))
 	b = ne.AppendUint32(b, uint32(n))
 	b = ne.AppendUint32(b, 0)
-	for i := range n {
-		b = ne.AppendUint64(b, uint64(first+i))
+	for _, p := range pages {
+		b = ne.AppendUint64(b, p)
 	}
 	return b
 }
@@ -199,7 +223,7 @@ func (s *savedFile) load(ram *os.File, pages uint64) error {
 			return shortRecord{length, kind, err}
 		}
 		switch kind {
-		case libxcStatic:
+		case libxcStatic, libxcTSC, libxcHVM, libxcParams, libxcCPUID, libxcMSR:
 		case libxcPages:
 			if err := putPages(ram, body[:length], pages); err != nil {
 				return err

@@ -38,7 +38,7 @@ func (c *call) xenstore(program string, args []string) int {
 		for _, name := range children(tree, path) {
 			fmt.Fprintln(c.stdout, name)
 		}
-	case o['f']:
+	case o.has('f'):
 		fmt.Fprint(c.stdout, flatListing(tree, path))
 	default:
 		fmt.Fprint(c.stdout, treeListing(tree, path, 0))
