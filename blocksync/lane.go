@@ -37,8 +37,8 @@ type Frame struct {
 	Payload []byte
 
 	// Slab, if not nil, is the buffer that holds Payload at HeadRoom:
-	// Payload is Slab[HeadRoom:HeadRoom+len(Payload)]. The lane writes its head
-	// in front of the payload then, and copies nothing.
+	// Payload is Slab[HeadRoom:HeadRoom+len(Payload)]. A lane that sends it
+	// writes its head in front of the payload, and copies nothing.
 	Slab []byte
 }
 

@@ -33,6 +33,10 @@ type slab struct {
 
 func newSlab(chunk int) *slab { return &slab{buf: alignedBytes(HeadRoom + chunk + slack)} }
 
+// NewSlab returns a buffer for Frame.Slab: n bytes of payload that begin on a
+// page, behind HeadRoom.
+func NewSlab(n int) []byte { return alignedBytes(HeadRoom + n) }
+
 // bytes returns the first n bytes behind the head room, with the slack as capacity.
 func (s *slab) bytes(n int) []byte { return s.buf[HeadRoom : HeadRoom+n] }
 

@@ -154,6 +154,12 @@ func (c *channel) Recv(ctx context.Context) (blocksync.Frame, error) {
 	}
 }
 
+// Release takes the buffer of a frame that came through Recv back.
+func (c *channel) Release(f *blocksync.Frame) {
+	giveSlab(f.Slab)
+	f.Payload, f.Slab = nil, nil
+}
+
 // pop gives the oldest frame; tell says that enough was taken since the last
 // beat to let the other end know: an eighth of the window, so that it never
 // waits for credit that exists.

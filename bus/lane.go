@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +37,7 @@ const (
 	laneChunk  = "chunk"  // source to destination, in the stream
 	laneDigest = "digest" // destination to source, in the stream
 	laneCredit = "credit" // either way, plain
+	laneIntake = "intake" // where the stream delivers to the destination's intake, within its process
 )
 
 func laneInbox(user string) string { return "_INBOX_" + strings.ReplaceAll(user, ".", "-") }
@@ -99,8 +99,9 @@ func (e *LaneEnd) Channel(name string) blocksync.Lane {
 // Lost ends when the lane can carry nothing any more.
 func (e *LaneEnd) Lost() <-chan struct{} { return e.ctx.Done() }
 
-// run starts receiving and the keepalive.
-func (e *LaneEnd) run(ctx context.Context, js jetstream.JetStream) error {
+// run starts receiving and the keepalive. Frames come by consume, which
+// returns what ends it.
+func (e *LaneEnd) run(consume func() (stop func(), err error)) error {
 	fail := func(err error) error {
 		return jobs.RetryLater(jobs.CodeLane, "%w: job %s: %w", blocksync.ErrLaneLost, e.spec.Job, err)
 	}
@@ -112,11 +113,7 @@ func (e *LaneEnd) run(ctx context.Context, js jetstream.JetStream) error {
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return fail(err)
 	}
-	c, err := js.Consumer(ctx, laneStream(e.spec.Job), string(e.role))
-	if err != nil {
-		return fail(err)
-	}
-	consume, err := c.Consume(e.onFrame, jetstream.ConsumeErrHandler(e.onConsumeError))
+	stop, err := consume()
 	if err != nil {
 		return fail(err)
 	}
@@ -124,10 +121,30 @@ func (e *LaneEnd) run(ctx context.Context, js jetstream.JetStream) error {
 	go func() {
 		defer e.ended.Done()
 		e.keepalive()
-		consume.Stop()
-		<-consume.Closed()
+		stop()
 	}()
 	return nil
+}
+
+// pull consumes what the destination sends, which is little.
+func (e *LaneEnd) pull(ctx context.Context) (stop func(), err error) {
+	js, err := jetstream.New(e.nc)
+	if err != nil {
+		return nil, err
+	}
+	c, err := js.Consumer(ctx, laneStream(e.spec.Job), string(source))
+	if err != nil {
+		return nil, err
+	}
+	consume, err := c.Consume(func(m jetstream.Msg) { e.onFrame([]byte(m.Subject()), m.Data(), nil) },
+		jetstream.ConsumeErrHandler(e.onConsumeError))
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		consume.Stop()
+		<-consume.Closed()
+	}, nil
 }
 
 func (e *LaneEnd) onConsumeError(_ jetstream.ConsumeContext, err error) {
@@ -276,18 +293,19 @@ func (e *LaneEnd) keepalive() {
 
 // onFrame sorts frames into their channels. It never blocks: credit bounds
 // what can arrive, and who sends more loses the lane.
-func (e *LaneEnd) onFrame(m jetstream.Msg) {
+func (e *LaneEnd) onFrame(subject, message, slab []byte) {
 	if e.ctx.Err() != nil {
 		return
 	}
-	c := e.bySubj[m.Subject()]
+	c := e.bySubj[string(subject)]
 	if c == nil {
-		e.fail(fmt.Errorf("frame on unknown subject %s", m.Subject()))
+		e.fail(fmt.Errorf("frame on unknown subject %s", subject))
 		return
 	}
-	h, f, err := decodeFrame(m.Data())
+	h, f, err := decodeFrame(message)
+	f.Slab = slab
 	if err == nil {
-		err = c.push(h, f, uint64(len(m.Data())))
+		err = c.push(h, f, uint64(len(message)))
 	}
 	if err != nil {
 		e.fail(fmt.Errorf("channel %s: %w", c.name, err))
@@ -349,13 +367,9 @@ func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd
 	if e.nc, err = t.connect(ctx, e.fail, e.wires); err != nil {
 		return fail(err)
 	}
-	js, err := jetstream.New(e.nc)
-	if err != nil {
-		return fail(err)
-	}
 	ctx, cancel := bounded(ctx, max(spec.Timeout, oneTry))
 	defer cancel()
-	if err := e.run(ctx, js); err != nil {
+	if err := e.run(func() (func(), error) { return e.pull(ctx) }); err != nil {
 		return fail(err)
 	}
 	e.beat("")
@@ -363,10 +377,6 @@ func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd
 }
 
 func (t ticket) connect(ctx context.Context, lost func(error), w *wires) (*nats.Conn, error) {
-	conf, err := t.tls()
-	if err != nil {
-		return nil, err
-	}
 	w.ctx = ctx
 	opts := append(laneOptions(lost, t.Timeout),
 		nats.UserInfo(t.User, t.Secret), nats.CustomInboxPrefix(laneInbox(t.User)),
@@ -374,6 +384,11 @@ func (t ticket) connect(ctx context.Context, lost func(error), w *wires) (*nats.
 	if t.Plain {
 		return nats.Connect("nats://"+t.Address, opts...)
 	}
+	conf, err := t.tls()
+	if err != nil {
+		return nil, err
+	}
+	w.conf = conf
 	return nats.Connect("tls://"+t.Address, append(opts, nats.Secure(conf))...)
 }
 
@@ -395,40 +410,4 @@ func (e *LaneEnd) Node(ctx context.Context) (Caller, error) {
 	}
 	node := e.t.Node
 	return Caller{e.calls, func(v string) string { return e.names.nodeVerb(node, v) }, "host " + node, "is `xmig node` running there?"}, nil
-}
-
-// wires dials for a connection and keeps the socket, so that it can be cut
-// while the client library is blocked in a write to it.
-type wires struct {
-	ctx context.Context // bounds the first dial
-	mu  sync.Mutex
-	c   net.Conn
-}
-
-// Dial is called by the client library.
-func (w *wires) Dial(network, address string) (net.Conn, error) {
-	w.mu.Lock()
-	ctx := w.ctx
-	w.ctx = nil
-	w.mu.Unlock()
-	if ctx == nil {
-		ctx = context.Background() // a reconnect, long after that context ended
-	}
-	d := net.Dialer{Timeout: 5 * time.Second}
-	c, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	w.c = c
-	w.mu.Unlock()
-	return c, nil
-}
-
-func (w *wires) cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.c != nil {
-		_ = w.c.Close() // it is to be dead; how it dies does not matter
-	}
 }

@@ -117,11 +117,13 @@ func StartLaneServer(ctx context.Context, cfg LaneServerConfig) (*LaneServer, er
 		Port:       port,
 		TLS:        !cfg.Plain,
 		TLSTimeout: 10,
-		TLSConfig:  secured,
-		MaxPayload: lanePayload,
-		MaxPending: lanePending,
-		JetStream:  true,
-		StoreDir:   cfg.Dir,
+		// The source's end makes its TLS connection itself, before a word is said.
+		TLSHandshakeFirst: !cfg.Plain,
+		TLSConfig:         secured,
+		MaxPayload:        lanePayload,
+		MaxPending:        lanePending,
+		JetStream:         true,
+		StoreDir:          cfg.Dir,
 		// One byte on disk is none: lanes lie in memory, and a lane on disk
 		// would be a bug that shows at once.
 		JetStreamMaxStore:          1,
@@ -292,11 +294,24 @@ func (s *LaneServer) open(ctx context.Context, spec LaneSpec, user string) (*Lan
 		end.Close()
 		return nil, jobs.RetryLater(jobs.CodeLane, "lane of job %s: %w", spec.Job, err)
 	}
-	if err := end.run(ctx, js); err != nil {
+	if err := end.run(func() (func(), error) { return s.intake(end) }); err != nil {
 		end.Close()
 		return nil, err
 	}
 	return end, nil
+}
+
+// intake consumes what the source sends.
+func (s *LaneServer) intake(end *LaneEnd) (stop func(), err error) {
+	take := func(subject, message, slab []byte) error {
+		end.onFrame(subject, message, slab)
+		return nil
+	}
+	in, err := openIntake(s.s, s.auth.self, s.auth.secret, s.names.lane(end.spec, string(destination), laneIntake), take, end.fail)
+	if err != nil {
+		return nil, err
+	}
+	return in.close, nil
 }
 
 // makeLane creates the stream and the consumers of both ends, so that the
@@ -314,17 +329,23 @@ func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpe
 	if err != nil {
 		return err
 	}
-	for end, what := range map[laneRole]string{destination: laneChunk, source: laneDigest} {
-		if _, err := st.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	consumer := func(end laneRole, what string) jetstream.ConsumerConfig {
+		return jetstream.ConsumerConfig{
 			Durable:       string(end),
 			FilterSubject: n.lane(spec, "*", what),
 			AckPolicy:     jetstream.AckNonePolicy,
 			MemoryStorage: true,
-		}); err != nil {
-			return err
 		}
 	}
-	return nil
+	if _, err := st.CreateConsumer(ctx, consumer(source, laneDigest)); err != nil {
+		return err
+	}
+	// The server pushes to the intake: what may be under way is bounded by
+	// credit, well below the server's limit for one client.
+	into := consumer(destination, laneChunk)
+	into.DeliverSubject = n.lane(spec, string(destination), laneIntake)
+	_, err = st.CreatePushConsumer(ctx, into)
+	return err
 }
 
 // forget removes all of a lane: credential first, so that nobody comes back.
