@@ -7,13 +7,14 @@
 // One table of all that is on the wire; "xmig" is the settable prefix.
 //
 //	stream XMIG_JOBS     work queue     xmig.job.<node>.<vm>            body: job id. One message per subject: one job per VM
-//	stream XMIG_EVENTS   limits, 30 d   xmig.event.{job|host|vm}.<id>.<what>
+//	stream XMIG_EVENTS   limits, 30 d   xmig.event.{job|host|vm|alert}.<id>.<what>
 //	stream XMIG_DEAD     limits, 30 d   advisories of doorbells that were given up
 //	bucket xmig_jobs     history 10     <source-node>.<job>             the record, the truth about a job
 //	bucket xmig_vms      no end         <vm-uuid>                       owner, epoch, attempt, claim; generation in its metadata
-//	bucket xmig_fleet    no end         {host|vm|job}.<id>              cordons and drains, pins and groups, wishes
+//	bucket xmig_fleet    no end         {host|vm|job|incident|mute}.<id>  cordons and drains, pins and groups, wishes, answers to alerts
 //	bucket xmig_leases   ttl 30 s       <key>                           who acts
 //	bucket xmig_nodes    ttl 30 s       <node>                          inventory snapshot of a living host
+//	plain  xmig.alert.post              a webhook's JSON; answered by one server, if a reply is asked for
 //	plain  xmig.progress.<job>          bars; never stored
 //	calls  xmig.node.<node>.<verb>      nats micro, one instance per node
 //	calls  xmig.coordinator.<verb>      nats micro, queue group: any of them

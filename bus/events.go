@@ -19,6 +19,8 @@ func (b *Bus) Emit(_ context.Context, e jobs.Event) {
 	kind, id := "job", e.Job
 	switch {
 	case e.Job != "":
+	case e.Alert != nil:
+		kind, id = "alert", e.Alert.Fingerprint
 	case e.VM.UUID != "":
 		kind, id = "vm", e.VM.UUID
 	default:
@@ -40,6 +42,7 @@ func (b *Bus) eventLost(_ jetstream.JetStream, m *nats.Msg, err error) {
 // EventFilter picks events; the zero value takes all there are, from the first.
 type EventFilter struct {
 	Job, VM, Host string // one of them, or none
+	Alert         string // a fingerprint, or "*" for all alerts
 	Since         time.Time
 	Follow        Follow
 }
@@ -56,6 +59,10 @@ func (f EventFilter) subject(n names) string {
 	switch {
 	case f.Job != "":
 		return n.subject(tokenEvent, "job", token(f.Job), ">")
+	case f.Alert == "*":
+		return n.subject(tokenEvent, "alert", ">")
+	case f.Alert != "":
+		return n.subject(tokenEvent, "alert", token(f.Alert), ">")
 	case f.VM != "":
 		return n.subject(tokenEvent, "vm", token(f.VM), ">")
 	case f.Host != "":

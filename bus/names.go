@@ -30,6 +30,7 @@ const (
 	tokenNode        = "node"
 	tokenCoordinator = "coordinator"
 	tokenLane        = "lane"
+	tokenAlert       = "alert"
 
 	// Advisories of the server that mean a doorbell is dead.
 	advisoryMaxDeliveries = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."
@@ -120,7 +121,7 @@ func token(s string) string {
 	}, s)
 }
 
-// eventSubject is prefix.event.{job|host|vm}.<id>.<what>; what may have dots.
+// eventSubject is prefix.event.{job|host|vm|alert}.<id>.<what>; what may have dots.
 func (n names) eventSubject(kind, id, what string) string {
 	var parts []string
 	for _, w := range strings.Split(what, ".") {

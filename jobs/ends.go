@@ -307,6 +307,7 @@ type Event struct {
 	Attempt int           `json:"attempt"`
 	Text    string        `json:"text,omitempty"`
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
+	Alert   *Alert        `json:"alert,omitempty"` // the story of an alert
 }
 
 // Progress is what moves while a step runs; it is never stored.
