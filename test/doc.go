@@ -7,4 +7,5 @@
 //	cluster             a server and workers on simulated hosts, each a process
 //	faults              each fault of the table, judged by evidence on both hosts
 //	compose             three NATS servers, servers and nodes as containers
+//	peers               the data path beside the tools that people use today
 package test

@@ -76,6 +76,12 @@ func (s *Stage) Blank() error {
 	})
 }
 
+// Fresh makes the destination a new file that holds nothing, as a volume that
+// was made for a migration does.
+func (s *Stage) Fresh() error {
+	return onFile(s.Destination, func(f *os.File) error { return errors.Join(f.Truncate(0), f.Truncate(s.Image.Size)) })
+}
+
 // Change gives spans of the source new random content.
 func (s *Stage) Change(spans []Span, seed uint64) error {
 	return onFile(s.Source, func(f *os.File) error {
