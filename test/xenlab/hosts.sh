@@ -4,7 +4,7 @@
 hosts=(xen1 xen2)
 namespace=xmig-lab
 lab_address=10.99.0.254
-declare -A address=([xen1]=10.99.0.1 [xen2]=10.99.0.2 [d1]=10.99.0.11 [h1]=10.99.0.12)
+declare -A address=([xen1]=10.99.0.1 [xen2]=10.99.0.2 [d1]=10.99.0.11 [h1]=10.99.0.12 [c1]=10.99.0.13)
 
 # Of QEMU: emulation takes all the CPU it gets. On a machine that others load
 # too, lower it: starved hosts run into the time-outs of their own scripts (40 s

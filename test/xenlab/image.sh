@@ -65,9 +65,8 @@ configure_dom0() {
 	install -m 600 "$dir/key.pub" "$root/root/.ssh/authorized_keys"
 	chroot "$root" passwd -q -d root
 	chroot "$root" systemctl -q enable lab-setup.service xmig-node.service
-	# xendomains would save and restore guests behind the lab's back; the timers
-	# only cost time.
-	chroot "$root" systemctl -q mask xendomains.service systemd-timesyncd.service \
+	# The timers only cost time.
+	chroot "$root" systemctl -q mask systemd-timesyncd.service \
 		apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
 		fstrim.timer getty@tty1.service lvm2-monitor.service dm-event.socket
 	# Each guest's console goes to /var/log/xen/console/guest-NAME.log.

@@ -1,0 +1,163 @@
+package xenlab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/test/moves"
+)
+
+// lab is the lab that runs, in the hands of one test.
+type lab struct {
+	t   *testing.T
+	bus *bus.Bus
+}
+
+// Guests of the lab, and where they begin.
+const (
+	pvGuest  = "d1"
+	pvhGuest = "h1"
+)
+
+// patience is for what an emulated host does on a loaded machine.
+const patience = 15 * time.Minute
+
+// open takes the lab in hand. Without it there is nothing to test.
+func open(t *testing.T) *lab {
+	t.Helper()
+	url := os.Getenv("XMIG_LAB_BUS")
+	if url == "" {
+		t.Skip("NOT TESTED on real Xen: this runs in the lab of two emulated hosts, by `test/xenlab/lab suite`")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	b, err := bus.Connect(ctx, bus.Config{URL: url, Name: "lab suite", Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return &lab{t: t, bus: b}
+}
+
+func installation(t *testing.T) moves.Installation { return open(t) }
+
+// command runs a command of this machine; what it printed, and how it ended.
+func (l *lab) command(name string, args ...string) moves.Said {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
+	defer cancel()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	// A kept connection of ssh holds the pipes; the command's end is what counts.
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		l.t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, &errs)
+	}
+	return moves.Said{Code: cmd.ProcessState.ExitCode(), Stdout: out.String(), Stderr: errs.String()}
+}
+
+// lab runs a command of the script, which must succeed.
+func (l *lab) lab(args ...string) string {
+	l.t.Helper()
+	said := l.command("./lab", args...)
+	if said.Code != 0 {
+		l.t.Fatalf("lab %s: exit code %d: %s%s", strings.Join(args, " "), said.Code, said.Stdout, said.Stderr)
+	}
+	return said.Stdout
+}
+
+// on runs a shell line on a host, which must succeed.
+func (l *lab) on(host, line string) string {
+	l.t.Helper()
+	return l.lab("ssh", host, line)
+}
+
+// eventually looks until there is no error any more.
+func (l *lab) eventually(look func() error) {
+	l.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
+		err := look()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("not within %s: %v", patience, err)
+		}
+	}
+}
+
+func (l *lab) Bus() *bus.Bus           { return l.bus }
+func (l *lab) Hosts() [2]string        { return [2]string{"xen1", "xen2"} }
+func (l *lab) Patience() time.Duration { return patience }
+
+func (l *lab) Xmig(args ...string) moves.Said {
+	l.t.Helper()
+	return l.command("./lab", append([]string{"xmig"}, args...)...)
+}
+
+// MoveArgs allows the blackout of an emulated host, whose xl takes half a
+// minute to save and restore what a real one does in one second.
+func (l *lab) MoveArgs(guest, to string, flags ...string) []string {
+	return append([]string{"submit", guest, "--to", to, "--max-downtime", "10m"}, flags...)
+}
+
+// Kill ends the worker; systemd starts it again in a second, as on a real host.
+func (l *lab) Kill(host string) {
+	l.t.Helper()
+	l.on(host, "systemctl kill -s KILL --kill-who=main xmig-node")
+}
+
+func (l *lab) Revive(host string) {
+	l.t.Helper()
+	l.eventually(func() error {
+		if said := l.command("./lab", "ssh", host, "xmig node --health"); said.Code != 0 {
+			return fmt.Errorf("the worker on %s: %s%s", host, said.Stdout, said.Stderr)
+		}
+		return nil
+	})
+}
+
+func (l *lab) Now(host string) time.Time {
+	l.t.Helper()
+	text := strings.TrimSpace(l.on(host, "date +%s%N"))
+	ns, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		l.t.Fatalf("date on %s: %v", host, err)
+	}
+	return time.Unix(0, ns)
+}
+
+// awaitSeen waits until the bus knows the guest on exactly one host.
+func (l *lab) awaitSeen(guest, at string) {
+	l.t.Helper()
+	l.eventually(func() error {
+		ctx, cancel := context.WithTimeout(l.t.Context(), 10*time.Second)
+		defer cancel()
+		hosts, err := l.bus.Hosts(ctx)
+		var seen []string
+		for _, h := range hosts {
+			if vm, ok := h.Find(guest); ok {
+				seen = append(seen, h.Node+" "+string(vm.State))
+			}
+		}
+		if want := at + " " + string(jobs.VMRunning); err != nil || len(seen) != 1 || seen[0] != want {
+			return fmt.Errorf("the bus knows %s as %q, want %q (%v)", guest, seen, want, err)
+		}
+		return nil
+	})
+}

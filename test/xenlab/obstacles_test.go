@@ -1,0 +1,61 @@
+package xenlab
+
+import (
+	"fmt"
+
+	"xmig/test/moves"
+)
+
+// Obstacles are put in a guest's way on xen2.
+func (l *lab) Obstacles(guest string) []moves.Obstacle {
+	there := l.Hosts()[1]
+	do := func(line string) func() { return func() { l.t.Helper(); l.on(there, line) } }
+	root := "/dev/vg0/" + guest + "-root"
+	return []moves.Obstacle{
+		{
+			Name:  "no space in the volume group",
+			Place: do("lvcreate -q -y -Wn -Zn -n fill -l 100%FREE vg0 && lvreduce -q -y -f -L -16M vg0/fill"),
+			Clear: do("lvremove -q -y vg0/fill"),
+			Named: []string{there, "volume group vg0", "16 MiB free"},
+		},
+		{
+			Name:  "volume mounted in dom0",
+			Place: do(fmt.Sprintf("lvcreate -q -y -L 40M -n %s-root vg0 && mke2fs -q -t ext4 %s && mount %s /mnt", guest, root, root)),
+			Clear: do(fmt.Sprintf("umount /mnt && lvremove -q -y vg0/%s-root", guest)),
+			Named: []string{there, root, "mounted"},
+		},
+		{
+			Name:  "disk used by another guest",
+			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, other("db01", 32, root))),
+			Clear: do(fmt.Sprintf("xl destroy db01 && lvremove -q -y vg0/%s-root", guest)),
+			Named: []string{there, root, "attached to domain"},
+		},
+		{
+			Name: "name taken", Move: []string{"--from", l.Hosts()[0]},
+			Place: do(other(guest, 32, "")),
+			Clear: func() { l.t.Helper(); l.on(there, "xl destroy "+guest); l.awaitSeen(guest, l.Hosts()[0]) },
+			Named: []string{there, "is called " + guest},
+		},
+		{
+			Name: "bridge missing", Move: []string{"--map", "bridge=xenbr0:xenbr1"},
+			Place: func() {}, // xen2 has no xenbr1
+			Clear: func() {},
+			Named: []string{there, "no bridge xenbr1"},
+		},
+		{
+			Name:  "not enough memory",
+			Place: do(other("big", 920, "")),
+			Clear: do("xl destroy big"),
+			Named: []string{there, "MiB are free", "needs"},
+		},
+	}
+}
+
+// other is the line that builds a paused guest which is in the way.
+func other(name string, mib int, disk string) string {
+	if disk != "" {
+		disk = fmt.Sprintf("'phy:%s,xvda,w'", disk)
+	}
+	return fmt.Sprintf(`printf '%%s\n' 'name="%[1]s"' 'type="pv"' 'kernel="/boot/guest/vmlinuz"' 'memory=%[2]d' "disk=[%[3]s]" >/tmp/%[1]s.cfg && xl create -q -p /tmp/%[1]s.cfg`,
+		name, mib, disk)
+}

@@ -1,0 +1,99 @@
+package xenlab
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"xmig/jobs"
+	"xmig/test/moves"
+)
+
+// TestConformance holds the driver of package xen to what it promises, on the
+// real xl of both hosts.
+func TestConformance(t *testing.T) {
+	for _, kind := range []string{"pvh", "pv"} {
+		if testing.Short() && kind == "pv" {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) { t.Log(open(t).lab("conform", kind)) })
+	}
+}
+
+// TestVolumes runs storage's tests of logical volumes on a host's lvm2.
+func TestVolumes(t *testing.T) { t.Log(open(t).lab("volumes")) }
+
+func TestPreflight(t *testing.T) { moves.Preflight(t, installation, pvGuest) }
+
+func TestThereAndBack(t *testing.T) {
+	for _, mode := range []jobs.Mode{jobs.Suspend, jobs.Cold} {
+		for _, guest := range []string{pvGuest, pvhGuest} {
+			if testing.Short() && guest == pvGuest { // the preflight moves it so
+				continue
+			}
+			t.Run(guest+"_"+string(mode), func(t *testing.T) { moves.ThereAndBack(t, installation, guest, mode) })
+		}
+	}
+}
+
+// TestHeld stops a move right where both copies are held, and compares what the
+// disks of both hosts hold.
+func TestHeld(t *testing.T) {
+	l := open(t)
+	moves.Held(t, installation, pvGuest, moves.Strike{
+		// A trap on the source itself: ssh would come too late.
+		Before: func(hosts [2]string) {
+			l.on(hosts[0], `nohup sh -c 'until grep -q "\"SEALED\"" /var/lib/xmig/journals/* 2>/dev/null; do sleep 0.02; done
+kill -STOP $(systemctl show -p MainPID --value xmig-node)' >/dev/null 2>&1 </dev/null &`)
+		},
+		Hit: func(host string) {
+			sums := map[string]string{}
+			for _, host := range l.Hosts() {
+				l.eventually(func() error { return l.stands(pvGuest, host) })
+				sums[host] = l.on(host, fmt.Sprintf("for d in %s; do dd if=/dev/vg0/$d bs=1M iflag=direct status=none | md5sum; done", strings.Join(disksOf(pvGuest), " ")))
+				if err := l.stands(pvGuest, host); err != nil {
+					t.Error(err)
+				}
+			}
+			if a, b := sums["xen1"], sums["xen2"]; a != b || len(strings.Fields(a)) != 2*len(disksOf(pvGuest)) {
+				t.Errorf("the disks differ while both copies are held:\n%s\n%s", a, b)
+			} else {
+				t.Logf("all disks are equal while both copies are held: %s", strings.Join(strings.Fields(a), " "))
+			}
+		},
+		Mend: func(host string) { l.on(host, "kill -CONT $(systemctl show -p MainPID --value xmig-node)") },
+	})
+}
+
+// stands tells whether a host's copy of the guest is there and does not run.
+func (l *lab) stands(guest, host string) error {
+	l.t.Helper()
+	line := strings.Fields(l.on(host, "xl list | grep '^"+guest+"' || true"))
+	if len(line) < 6 || !strings.Contains(line[4], "p") && !strings.Contains(line[4], "s") {
+		return fmt.Errorf("%s: its copy of %s is not held: %q", host, guest, line)
+	}
+	return nil
+}
+
+// TestReboot: the guest reboots where it came to.
+func TestReboot(t *testing.T) {
+	l := open(t)
+	moves.Away(t, installation, pvhGuest, func(at string) {
+		before := l.on(at, "xl domid "+pvhGuest)
+		l.on(at, "xl reboot "+pvhGuest)
+		l.eventually(func() error {
+			said := l.command("./lab", "ssh", at, "xl domid "+pvhGuest)
+			if said.Code != 0 || said.Stdout == before {
+				return fmt.Errorf("%s is still domain %s", pvhGuest, before)
+			}
+			return nil
+		})
+		l.well(pvhGuest)
+	})
+}
+
+func TestKilled(t *testing.T) {
+	for guest, end := range map[string]moves.End{pvGuest: moves.SourceEnd, pvhGuest: moves.DestinationEnd} {
+		t.Run(string(end), func(t *testing.T) { moves.Killed(t, installation, guest, end, jobs.Suspend) })
+	}
+}
