@@ -258,6 +258,7 @@ func (b *bench) sleep(ctx context.Context, d time.Duration) error {
 func (b *bench) live() {
 	b.lives++
 	b.dead, b.sleeps, b.s.lane = false, 0, ""
+	b.s.workerDies()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	b.cancel = cancel

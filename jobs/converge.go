@@ -11,13 +11,18 @@ const (
 	AssumedLink = 112 << 20
 	// assumedRead is a SATA SSD, in bytes per second.
 	assumedRead = 400 << 20
+	// dirtyShare of a guest's memory is what its last round sends while it
+	// stands: the toolstack stops it after few pages or five rounds, and a guest
+	// that writes at the link's own rate leaves about this much.
+	dirtyShare = 16
 	// maxRounds of delta passes that do not shrink are enough to see that more will not help.
 	maxRounds = 3
 )
 
 // Predict tells the blackout of a plan from rates in bytes per second (0:
-// unknown): in suspend mode the memory travels and every disk is compared
-// once more while the guest stands still. In cold mode no memory travels.
+// unknown): every disk is compared once more while the guest stands still, and
+// meanwhile travels all of its memory (suspend), what it changed last (live), or
+// nothing (cold).
 func Predict(mode Mode, memory int64, disks []DiskMove, read, link int64) time.Duration {
 	if read <= 0 {
 		read = assumedRead
@@ -31,11 +36,18 @@ func Predict(mode Mode, memory int64, disks []DiskMove, read, link int64) time.D
 			bytes += float64(max(d.Size, 0))
 		}
 	}
-	t := fixedBlackout + travel(bytes, read)
-	if mode == Suspend {
-		t += travel(float64(memory), link)
+	return fixedBlackout + travel(bytes, read) + travel(standing(mode, memory), link)
+}
+
+// standing is how many bytes of memory travel while the guest stands still.
+func standing(mode Mode, memory int64) float64 {
+	switch mode {
+	case Suspend:
+		return float64(memory)
+	case Live:
+		return float64(memory) / dirtyShare
 	}
-	return t
+	return 0
 }
 
 // PredictFinal tells the blackout from what the passes showed: the final pass
@@ -46,7 +58,7 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 	}
 	last := passes[len(passes)-1]
 	t := fixedBlackout + min(max(last.Elapsed, 0), never)
-	if mode != Suspend {
+	if standing(mode, memory) <= 0 {
 		return t
 	}
 	for _, p := range passes {
@@ -57,7 +69,17 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 	if link <= 0 {
 		link = AssumedLink
 	}
-	return t + travel(float64(memory), link)
+	return t + travel(standing(mode, memory), link)
+}
+
+// PassFits: a delta pass that takes as long as the last one ends before all of
+// a running guest's memory has gone over once. Later rounds are short.
+func PassFits(f Flow, memory int64, last PassReport) bool {
+	if f.Sent <= 0 || f.Elapsed <= 0 || f.Sent >= memory {
+		return false
+	}
+	left := travel(float64(memory-f.Sent), max(1, int64(float64(f.Sent)/f.Elapsed.Seconds())))
+	return last.Elapsed+last.Elapsed/4 < left
 }
 
 // never is what no prediction exceeds in one of its parts; three of them still

@@ -126,7 +126,7 @@ func TestPredictionsKnowTheLimit(t *testing.T) {
 		}
 	}
 	p := Plan{Guest: Guest{VM: VM{State: VMRunning, Memory: gib}}}
-	p.decideMode(Spec{Mode: Suspend, BWLimit: gib / 100}, 0)
+	p.decideMode(Spec{Mode: Suspend, BWLimit: gib / 100}, Answer{})
 	if want := 101 * time.Second; p.Predicted < want || p.Predicted > want+time.Second {
 		t.Errorf("before the seed: %s, want about %s", p.Predicted, want)
 	}

@@ -17,7 +17,9 @@ type Guest struct {
 	AutostartLink string     `json:"autostart_link,omitempty"` // path of the link; empty: none
 	AutostartText string     `json:"autostart_text,omitempty"` // what the link says
 	BootFiles     []BootFile `json:"boot_files,omitempty"`
-	ReadRate      int64      `json:"read_rate_bytes"` // measured on its first disk, bytes per second
+	NoLive        string     `json:"no_live,omitempty"`    // why it cannot be moved live
+	EarlyOpen     bool       `json:"early_open,omitempty"` // a device model opens its disks while it is restored
+	ReadRate      int64      `json:"read_rate_bytes"`      // measured on its first disk, bytes per second
 }
 
 // BootFile is a file outside the disks that the next boot needs.
@@ -143,9 +145,10 @@ type Seal struct {
 // Answer is the destination's word at check.
 type Answer struct {
 	Blockers []Blocker `json:"blockers,omitempty"`
-	Config   string    `json:"config"`          // where the config will lie
-	Lacks    []string  `json:"lacks,omitempty"` // boot files to be sent
-	LinkRate int64     `json:"link_rate_bytes"` // bytes per second a lane to it is expected to carry
+	Config   string    `json:"config"`            // where the config will lie
+	Lacks    []string  `json:"lacks,omitempty"`   // boot files to be sent
+	LinkRate int64     `json:"link_rate_bytes"`   // bytes per second a lane to it is expected to carry
+	NoLive   string    `json:"no_live,omitempty"` // why it takes no guest in live
 }
 
 // Ran is the destination's proof that the guest runs.
@@ -165,8 +168,12 @@ type Source interface {
 	// Pass makes one pass over all disks at once.
 	Pass(ctx context.Context, job Job, n uint32, kind PassKind) (PassReport, error)
 	// Stop ends the guest's writing: saved through the lane and kept paused
-	// (suspend), or shut down (cold). An error leaves it as Back finds it.
-	Stop(ctx context.Context, job Job) (Stopped, error)
+	// (suspend), or shut down (cold). In live mode its memory flows while it
+	// runs, which flow is told again and again, and Stop returns when it stands.
+	// An error leaves it as Back finds it.
+	Stop(ctx context.Context, job Job, flow func(Flow)) (Stopped, error)
+	// Drain waits until all of the guest's memory has been sent; nil: none is.
+	Drain(ctx context.Context, job Job) (*Memory, error)
 	// Seal journals SEALED after it made sure that no reboot of this host
 	// starts the guest again.
 	Seal(ctx context.Context, job Job, s Seal) error
@@ -175,9 +182,15 @@ type Source interface {
 
 // Stopped is what Stop did.
 type Stopped struct {
-	At     time.Time `json:"at"` // from here on the guest did not run
-	Ran    bool      `json:"ran"`
-	Memory *Memory   `json:"memory,omitempty"`
+	At  time.Time `json:"at"` // from here on the guest did not run
+	Ran bool      `json:"ran"`
+}
+
+// Flow is how far the memory of a guest has come that still runs. Pages that it
+// changes travel again, so that more than its memory may be sent.
+type Flow struct {
+	Sent    int64
+	Elapsed time.Duration
 }
 
 // SourceHandOver is the source's part in rules R3 to R6 and R13.
@@ -205,14 +218,16 @@ type Destination interface {
 	// Prepare makes or adopts the volumes, stages the config and opens a lane;
 	// an earlier lane of the job is closed and its writers joined first.
 	Prepare(ctx context.Context, job Job) (Ticket, error)
-	// Receive starts the restore that the lane's memory channel will feed.
+	// Receive starts the restore, or the receiving end of a live migration, that
+	// the lane's memory channel will feed.
 	Receive(ctx context.Context, job Job) error
 	DestinationHandOver
 }
 
 // DestinationHandOver is the destination's part in rules R7 to R10.
 type DestinationHandOver interface {
-	// Ready waits until the copy is whole, compares with s, and journals READY.
+	// Ready waits until the copy is whole, compares with s, and journals READY:
+	// the copy is paused under its own name, and no pipe holds it any more.
 	Ready(ctx context.Context, job Job, s Seal) (Evidence, error)
 	// Go journals GO (R7), has the guest run and journals RUNNING. It may be
 	// asked again; the answer is the same. Ran.At and Evidence.At are of one clock.

@@ -140,7 +140,7 @@ func (s *fakeSource) Pass(ctx context.Context, job Job, n uint32, kind PassKind)
 	return rep, err
 }
 
-func (s *fakeSource) Stop(ctx context.Context, job Job) (out Stopped, err error) {
+func (s *fakeSource) Stop(ctx context.Context, job Job, _ func(Flow)) (out Stopped, err error) {
 	if s.guest == "" {
 		return Stopped{}, s.call(ctx, "Stop", func() error { return nil })
 	}
@@ -149,23 +149,54 @@ func (s *fakeSource) Stop(ctx context.Context, job Job) (out Stopped, err error)
 			return RetryLater(CodeAborted, "epoch %d is over", job.Epoch)
 		}
 		s.say(job, factStopping)
-		out = Stopped{At: s.b.now, Ran: true}
 		if job.Plan.Mode == Cold {
 			s.guest = ""
-			return nil
+		} else if err := s.suspend(job); err != nil {
+			return err // xl found no pipe: the guest runs on
 		}
-		if err := s.through(job); err != nil {
-			return err // xl save found no pipe: the guest runs on
-		}
-		if s.b.d.restore != job.Attempt {
-			return RetryLater(CodeLane, "nobody takes the memory")
-		}
-		s.guest = VMPaused
-		s.b.d.guest, s.b.d.memory = VMPaused, s.memory
-		out.Memory = &Memory{Bytes: 1 << 20, Digest: Digest{byte(s.memory)}}
+		out = Stopped{At: s.b.now, Ran: true}
 		return nil
 	})
 	return out, err
+}
+
+// suspend has the guest stand, with its memory on the way (live) or over there.
+func (s *fakeSource) suspend(job Job) error {
+	if err := s.through(job); err != nil {
+		return err
+	}
+	if s.b.d.restore != job.Attempt {
+		return RetryLater(CodeLane, "nobody takes the memory")
+	}
+	s.guest = VMSuspended
+	if job.Plan.Mode == Suspend {
+		s.guest = VMPaused
+		s.b.d.guest, s.b.d.memory = VMPaused, s.memory
+	}
+	return nil
+}
+
+func (s *fakeSource) Drain(ctx context.Context, job Job) (mem *Memory, err error) {
+	err = s.call(ctx, "Drain", func() error {
+		if s.guest == "" || !job.Plan.SendsMemory() {
+			return nil
+		}
+		if err := s.through(job); err != nil {
+			return err
+		}
+		mem = &Memory{Bytes: 1 << 20, Digest: Digest{byte(s.memory)}}
+		s.b.d.guest, s.b.d.memory = VMPaused, s.memory
+		return nil
+	})
+	return mem, err
+}
+
+// workerDies: the transport of a live migration ends with the worker until the
+// source has committed, and xl then resumes the guest by itself.
+func (s *fakeSource) workerDies() {
+	if s.guest == VMSuspended && !s.journal.Has(COMMITTING, s.journal.Highest()) {
+		s.start()
+	}
 }
 
 func (s *fakeSource) Seal(ctx context.Context, job Job, _ Seal) error {

@@ -141,24 +141,67 @@ func (m *Migration) converge(ctx context.Context) error {
 	}
 }
 
-// stream stops the guest; in suspend mode its memory goes through the lane
-// straight into the restore at the destination.
+// stream has the guest's memory travel and the guest stand still: live in this
+// order, in suspend mode the other way round. In cold mode it shuts down.
 func (m *Migration) stream(ctx context.Context) error {
-	if m.rec.Plan.Mode == Suspend {
+	if m.rec.Plan.SendsMemory() {
 		if err := m.dst.Receive(ctx, m.rec.Job()); err != nil {
 			return err
 		}
 	}
-	stopped, err := m.src.Stop(ctx, m.rec.Job())
+	stopped, err := m.stop(ctx)
 	if !stopped.At.IsZero() || err == nil {
 		m.rec.Report.StoppedAt = stopped.At
 	}
 	if err != nil {
 		return err
 	}
-	m.rec.Report.Memory = stopped.Memory
-	m.rec.Report.Sealed = &Seal{Memory: stopped.Memory, Run: stopped.Ran}
+	m.rec.Report.Sealed = &Seal{Run: stopped.Ran}
 	return nil
+}
+
+// stop returns when the guest stands. While live memory flows, delta passes go
+// on as long as one will end before the guest stands.
+func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
+	if m.rec.Plan.Mode != Live {
+		return m.src.Stop(ctx, m.rec.Job(), func(Flow) {})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	job, news, stands := m.rec.Job(), make(chan Flow, 1), make(chan struct{})
+	go func() {
+		defer close(stands)
+		stopped, err = m.src.Stop(ctx, job, func(f Flow) {
+			select {
+			case news <- f:
+			default: // nobody waits for it now; the next one is newer
+			}
+		})
+	}()
+	for m.another(news, stands) {
+		if _, perr := m.pass(ctx, DeltaPass); perr != nil {
+			cancel(perr)
+			<-stands
+			return stopped, perr
+		}
+	}
+	<-stands
+	return stopped, err
+}
+
+// another waits until one more delta pass would end in time; false: none will.
+func (m *Migration) another(news <-chan Flow, stands <-chan struct{}) bool {
+	last := m.rec.Report.Passes[len(m.rec.Report.Passes)-1] // a seed at least
+	for {
+		select {
+		case <-stands:
+			return false
+		case f := <-news:
+			if PassFits(f, m.rec.Plan.Guest.Memory, last) {
+				return true
+			}
+		}
+	}
 }
 
 // seal makes the last pass over disks nobody writes to, and has both ends
@@ -168,8 +211,13 @@ func (m *Migration) seal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	memory, err := m.src.Drain(ctx, m.rec.Job())
+	if err != nil {
+		return err
+	}
+	m.rec.Report.Memory = memory
 	s := m.rec.Report.Sealed
-	s.Pass, s.Roots = p.Number, map[string]Digest{}
+	s.Memory, s.Pass, s.Roots = memory, p.Number, map[string]Digest{}
 	for _, d := range p.Disks {
 		s.Roots[d.Name] = d.Root
 	}

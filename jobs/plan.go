@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,16 +16,16 @@ func Examine(ctx context.Context, src Source, dst Destination, job Job) (Plan, [
 		return Plan{}, nil, err
 	}
 	plan := planFor(job.Spec, guest)
-	plan.decideMode(job.Spec, 0)
+	plan.decideMode(job.Spec, Answer{})
 	job.Plan = plan
 	answer, err := dst.Check(ctx, job)
 	if err != nil {
 		return plan, nil, err
 	}
 	plan.accept(answer)
-	plan.decideMode(job.Spec, answer.LinkRate)
+	noLive := plan.decideMode(job.Spec, answer)
 	blockers = append(blockers, answer.Blockers...)
-	return plan, append(blockers, plan.downtimeBlockers(job.Spec, job.Source)...), nil
+	return plan, append(blockers, plan.modeBlockers(job.Spec, job.Source, noLive)...), nil
 }
 
 // planFor maps the guest's disks to the destination.
@@ -57,19 +58,28 @@ func (p *Plan) accept(a Answer) {
 // stops reports whether the guest has to be stopped: a halted one need not.
 func (p *Plan) stops() bool { return p.Guest.State != VMHalted }
 
-// decideMode walks down the ladder live, suspend, cold and says why. It never
-// shuts a running guest down unless asked to: cold must be named.
-func (p *Plan) decideMode(spec Spec, link int64) {
+// SendsMemory: the guest's memory travels, it does not boot anew.
+func (p *Plan) SendsMemory() bool { return p.Mode == Live || p.Mode == Suspend }
+
+// decideMode takes the first rung of the ladder live, suspend that can be stood
+// on, says why, and predicts its blackout. It never shuts a running guest down:
+// that is no longer blackout but the loss of all that its memory holds, so cold
+// must be named. It returns why the guest cannot be moved live.
+func (p *Plan) decideMode(spec Spec, a Answer) (noLive string) {
+	noLive = cmp.Or(p.Guest.NoLive, a.NoLive)
 	switch {
 	case !p.stops():
 		p.Mode, p.Why = Cold, "the guest is halted"
-		return
-	case spec.Mode == Auto:
-		p.Mode, p.Why = Suspend, "memory is saved and restored through the lane; live is not offered by this version"
-	default:
+		return noLive
+	case spec.Mode != Auto:
 		p.Mode, p.Why = spec.Mode, "as asked"
+	case noLive == "":
+		p.Mode, p.Why = Live, "its memory travels while it runs"
+	default:
+		p.Mode, p.Why = Suspend, "it cannot be moved live: "+noLive
 	}
-	p.Predicted = Predict(p.Mode, p.Guest.Memory, p.Disks, p.Guest.ReadRate, spec.carries(link))
+	p.Predicted = Predict(p.Mode, p.Guest.Memory, p.Disks, p.Guest.ReadRate, spec.carries(a.LinkRate))
+	return noLive
 }
 
 // carries is the rate that a job may use of a link, 0 if nothing bounds it and
@@ -84,15 +94,18 @@ func (s Spec) carries(link int64) int64 {
 	return link
 }
 
-// downtimeBlockers refuses what cannot be done and what cannot fit the budget.
-func (p *Plan) downtimeBlockers(spec Spec, source string) (b []Blocker) {
-	if p.Mode == Live {
-		b = append(b, Blocker{Host: source, Code: "mode", Text: "live mode is not offered by this version",
+// modeBlockers refuses what cannot be done and what cannot fit the budget.
+func (p *Plan) modeBlockers(spec Spec, source, noLive string) (b []Blocker) {
+	if p.Mode == Live && noLive != "" {
+		b = append(b, Blocker{Host: source, Code: "mode", Text: "it cannot be moved live: " + noLive,
 			Next: "submit with --mode suspend, or --mode cold"})
 	}
 	if p.stops() && p.Predicted > spec.MaxDowntime && spec.OnTimeout != TimeoutSuspend {
-		b = append(b, Blocker{Host: source, Code: "downtime",
-			Text: fmt.Sprintf("predicted blackout %s in %s mode exceeds --max-downtime %s", p.Predicted.Round(10*time.Millisecond), p.Mode, spec.MaxDowntime),
+		text := fmt.Sprintf("predicted blackout %s in %s mode exceeds --max-downtime %s", p.Predicted.Round(10*time.Millisecond), p.Mode, spec.MaxDowntime)
+		if p.Mode == Suspend && spec.Mode == Auto {
+			text += "; " + p.Why
+		}
+		b = append(b, Blocker{Host: source, Code: "downtime", Text: text,
 			Next: fmt.Sprintf("allow --max-downtime %s", (p.Predicted + time.Second).Round(time.Second))})
 	}
 	return b

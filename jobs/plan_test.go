@@ -46,18 +46,22 @@ func TestMode(t *testing.T) {
 		predict  time.Duration
 		blockers string // codes
 	}{
-		{"auto", nil, guestOf(VMRunning, 112<<20, small), 0, Suspend, 3 * time.Second, ""},
-		{"auto, paused by a person", nil, guestOf(VMPaused, 112<<20, small), 0, Suspend, 3 * time.Second, ""},
+		{"auto", nil, guestOf(VMRunning, 1792<<20, small), 0, Live, 3 * time.Second, ""},
+		{"auto, too long even live", nil, guestOf(VMRunning, 17920<<20), 0, Live, 11 * time.Second, "downtime"},
+		{"auto, no live", nil, pv(guestOf(VMRunning, 112<<20, small)), 0, Suspend, 3 * time.Second, ""},
+		{"auto, no live, paused by a person", nil, pv(guestOf(VMPaused, 112<<20, small)), 0, Suspend, 3 * time.Second, ""},
 		{"auto, halted", nil, guestOf(VMHalted, 112<<20, small), 0, Cold, 0, ""},
 		{"halted, whatever was asked", func(s *Spec) { s.Mode = Live }, guestOf(VMHalted, 0, small), 0, Cold, 0, ""},
 		{"cold as asked", func(s *Spec) { s.Mode = Cold }, guestOf(VMRunning, 64<<30, small), 0, Cold, 2 * time.Second, ""},
-		{"live is not offered", func(s *Spec) { s.Mode = Live }, guestOf(VMRunning, 0), 0, Live, time.Second, "mode"},
-		{"a faster link", nil, guestOf(VMRunning, 1<<30), 1 << 30, Suspend, 2 * time.Second, ""},
-		{"too long", nil, guestOf(VMRunning, 1120<<20), 0, Suspend, 11 * time.Second, "downtime"},
-		{"too long, and the link makes it fit", nil, guestOf(VMRunning, 1120<<20), 1 << 30, Suspend, 2093750 * time.Microsecond, ""},
-		{"too long, and taken", func(s *Spec) { s.OnTimeout = TimeoutSuspend }, guestOf(VMRunning, 1120<<20), 0, Suspend, 11 * time.Second, ""},
-		{"too long, and held later", func(s *Spec) { s.OnTimeout = TimeoutHold }, guestOf(VMRunning, 1120<<20), 0, Suspend, 11 * time.Second, "downtime"},
-		{"live and too long", func(s *Spec) { s.Mode = Live }, guestOf(VMRunning, 0, Disk{Name: "a", Path: "/a", Size: 4000 << 20}), 0, Live, 11 * time.Second, "mode downtime"},
+		{"live as asked", func(s *Spec) { s.Mode = Live }, guestOf(VMRunning, 0), 0, Live, time.Second, ""},
+		{"live cannot be", func(s *Spec) { s.Mode = Live }, pv(guestOf(VMRunning, 0)), 0, Live, time.Second, "mode"},
+		{"suspend as asked", func(s *Spec) { s.Mode = Suspend }, guestOf(VMRunning, 112<<20, small), 0, Suspend, 3 * time.Second, ""},
+		{"a faster link", nil, pv(guestOf(VMRunning, 1<<30)), 1 << 30, Suspend, 2 * time.Second, ""},
+		{"too long", nil, pv(guestOf(VMRunning, 1120<<20)), 0, Suspend, 11 * time.Second, "downtime"},
+		{"too long, and the link makes it fit", nil, pv(guestOf(VMRunning, 1120<<20)), 1 << 30, Suspend, 2093750 * time.Microsecond, ""},
+		{"too long, and taken", func(s *Spec) { s.OnTimeout = TimeoutSuspend }, pv(guestOf(VMRunning, 1120<<20)), 0, Suspend, 11 * time.Second, ""},
+		{"too long, and held later", func(s *Spec) { s.OnTimeout = TimeoutHold }, pv(guestOf(VMRunning, 1120<<20)), 0, Suspend, 11 * time.Second, "downtime"},
+		{"live cannot be and too long", func(s *Spec) { s.Mode = Live }, pv(guestOf(VMRunning, 0, Disk{Name: "a", Path: "/a", Size: 4000 << 20})), 0, Live, 11 * time.Second, "mode downtime"},
 	} {
 		plan, blockers := examine(t, good(c.spec), c.guest, Answer{LinkRate: c.link})
 		codes := ""
@@ -73,6 +77,117 @@ func TestMode(t *testing.T) {
 	}
 }
 
+// pv is a guest that cannot be moved live.
+func pv(g Guest) Guest {
+	g.NoLive = "no shadow paging"
+	return g
+}
+
+// TestLadder: who falls from live to suspend is told why, also where the longer
+// blackout is refused; a destination's word counts like the source's.
+func TestLadder(t *testing.T) {
+	for what, no := range map[string]struct {
+		guest Guest
+		a     Answer
+	}{
+		"source":      {pv(guestOf(VMRunning, 1120<<20)), Answer{}},
+		"destination": {guestOf(VMRunning, 1120<<20), Answer{NoLive: "no shadow paging"}},
+	} {
+		plan, blockers := examine(t, good(nil), no.guest, no.a)
+		if plan.Mode != Suspend || plan.Why != "it cannot be moved live: no shadow paging" {
+			t.Errorf("%s: %s: %s", what, plan.Mode, plan.Why)
+		}
+		if len(blockers) != 1 || blockers[0].Text != "predicted blackout 11s in suspend mode exceeds --max-downtime 5s; it cannot be moved live: no shadow paging" {
+			t.Errorf("%s: %v", what, blockers)
+		}
+	}
+}
+
+// TestPassFits: a delta pass that would keep a guest standing is not begun.
+func TestPassFits(t *testing.T) {
+	for _, c := range []struct {
+		sent, memory int64
+		elapsed      time.Duration
+		pass         time.Duration
+		want         bool
+	}{
+		{10 << 20, 100 << 20, time.Second, 7 * time.Second, true},
+		{10 << 20, 100 << 20, time.Second, 8 * time.Second, false},
+		{90 << 20, 100 << 20, 9 * time.Second, time.Second, false},
+		{100 << 20, 100 << 20, time.Second, 0, false},
+		{150 << 20, 100 << 20, time.Second, 0, false},
+		{0, 100 << 20, time.Second, 0, false},
+		{10, 100 << 20, 0, 0, false},
+	} {
+		if got := PassFits(Flow{c.sent, c.elapsed}, c.memory, PassReport{Elapsed: c.pass}); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// flowing is a source whose memory flows until some delta passes were made.
+type flowing struct {
+	*fakeSource
+	passes chan PassKind
+	broken error // of the second pass
+	ctx    context.Context
+}
+
+func (s *flowing) Stop(ctx context.Context, job Job, flow func(Flow)) (Stopped, error) {
+	s.ctx = ctx
+	for range 2 {
+		flow(Flow{Sent: 1 << 20, Elapsed: time.Second})
+		select {
+		case <-s.passes:
+		case <-ctx.Done():
+			return Stopped{}, context.Cause(ctx)
+		}
+	}
+	flow(Flow{Sent: job.Plan.Guest.Memory, Elapsed: time.Minute})
+	return s.fakeSource.Stop(ctx, job, flow)
+}
+
+func (s *flowing) Pass(ctx context.Context, job Job, n uint32, kind PassKind) (PassReport, error) {
+	rep, err := s.fakeSource.Pass(ctx, job, n, kind)
+	if s.ctx != nil && kind == DeltaPass {
+		s.passes <- kind
+		if s.broken != nil && n > 3 {
+			return rep, s.broken
+		}
+	}
+	return rep, err
+}
+
+// TestDeltasWhileMemoryFlows: passes go on while it does, one that breaks ends
+// the flow, and none begins that would outlast it.
+func TestDeltasWhileMemoryFlows(t *testing.T) {
+	for _, broken := range []error{nil, RetryLater(CodeLane, "the lane is gone")} {
+		b := newBench(Live)
+		src := &flowing{fakeSource: &b.s, passes: make(chan PassKind, 9), broken: broken}
+		rec := b.stored()
+		rec.Plan = Plan{Mode: Live, Guest: b.s.guests}
+		rec.Epoch, rec.Attempt = 5, 1
+		job := rec.Job()
+		b.d.session, b.s.lane = job.Attempt, job.Attempt
+		m := &Migration{src: src, dst: &b.d, rec: &rec, clock: time.Now}
+		if err := errors.Join(m.seed(t.Context()), m.converge(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		err := m.stream(t.Context())
+		var kinds []PassKind
+		for _, p := range rec.Report.Passes {
+			kinds = append(kinds, p.Kind)
+		}
+		if broken != nil {
+			if !errors.Is(err, broken) || src.ctx.Err() == nil || b.s.guest != VMRunning {
+				t.Errorf("%v, the flow ended: %v, guest %s", err, src.ctx.Err(), b.s.guest)
+			}
+		} else if err != nil || !slices.Equal(kinds, []PassKind{SeedPass, DeltaPass, DeltaPass, DeltaPass}) || b.s.guest != VMSuspended {
+			t.Errorf("%v, passes %v, guest %s", err, kinds, b.s.guest)
+		}
+	}
+}
+
 // TestDowntimeAdvice: whoever follows the advice is not refused again.
 func TestDowntimeAdvice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -80,8 +195,8 @@ func TestDowntimeAdvice(t *testing.T) {
 			s.MaxDowntime = time.Duration(rapid.Int64Range(1, int64(time.Minute)).Draw(t, "budget"))
 		})
 		p := planFor(spec, guestOf(VMRunning, rapid.Int64Range(0, 64<<30).Draw(t, "memory"), Disk{Name: "a", Path: "/a", Size: rapid.Int64Range(0, 1<<40).Draw(t, "size")}))
-		p.decideMode(spec, 0)
-		b := p.downtimeBlockers(spec, sNode)
+		p.decideMode(spec, Answer{})
+		b := p.modeBlockers(spec, sNode, "")
 		if fits := p.Predicted <= spec.MaxDowntime; fits != (len(b) == 0) {
 			t.Fatalf("predicted %s of %s: %v", p.Predicted, spec.MaxDowntime, b)
 		} else if fits {
@@ -92,7 +207,7 @@ func TestDowntimeAdvice(t *testing.T) {
 			t.Fatalf("%q: %v", b[0].Next, err)
 		}
 		spec.MaxDowntime = allow
-		if again := p.downtimeBlockers(spec, sNode); len(again) > 0 {
+		if again := p.modeBlockers(spec, sNode, ""); len(again) > 0 {
 			t.Fatalf("%s was advised for %s, and is refused: %v", allow, p.Predicted, again)
 		}
 	})

@@ -273,8 +273,8 @@ func (j *run) step(ctx context.Context, st Step) error {
 
 // do bounds how long a guest stands still before COMMITTING.
 func (j *run) do(ctx context.Context, st Step) error {
-	if !st.Held || j.rec.HandedOver {
-		return st.Do(ctx)
+	if !st.Held || j.rec.HandedOver || st.Name == Stream && j.rec.Plan.Mode == Live {
+		return st.Do(ctx) // of a live move: the guest runs until it is over
 	}
 	limit := 2*max(j.rec.Report.Predicted, j.rec.Spec.MaxDowntime) + j.Limits.HoldMargin
 	if j.rec.Plan.Mode == Cold {

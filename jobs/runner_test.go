@@ -10,6 +10,7 @@ import (
 
 // benches are the ways a VM moves; every fault is tried on each.
 var benches = map[string]func() *bench{
+	"live":    func() *bench { return newBench(Live) },
 	"suspend": func() *bench { return newBench(Suspend) },
 	"cold":    func() *bench { return newBench(Cold) },
 	"halted":  halted,
@@ -29,6 +30,18 @@ func happyCalls(t *testing.T, make func() *bench) int {
 
 func TestHappyPath(t *testing.T) {
 	for name, want := range map[string]string{
+		"live": `bus.Save S.Evidence
+			Guard bus.Save S.Inspect D.Check bus.Save
+			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
+			Guard bus.Save D.Prepare S.Connect bus.Save
+			Guard bus.Save S.Pass.seed bus.Save
+			Guard bus.Save S.Pass.delta bus.Save
+			bus.Save D.Receive S.Stop bus.Save
+			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
+			S.Commit bus.Swap bus.Save
+			bus.Save S.Evidence D.Go bus.Save
+			bus.Save D.Settle S.Finish bus.Owner bus.Save
+			bus.Save bus.Unclaim`,
 		"suspend": `bus.Save S.Evidence
 			Guard bus.Save S.Inspect D.Check bus.Save
 			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
@@ -36,7 +49,7 @@ func TestHappyPath(t *testing.T) {
 			Guard bus.Save S.Pass.seed bus.Save
 			Guard bus.Save S.Pass.delta bus.Save
 			bus.Save D.Receive S.Stop bus.Save
-			bus.Save S.Pass.final S.Seal D.Ready bus.Save
+			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
 			bus.Save S.Evidence D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
@@ -48,7 +61,7 @@ func TestHappyPath(t *testing.T) {
 			Guard bus.Save S.Pass.seed bus.Save
 			Guard bus.Save S.Pass.delta bus.Save
 			bus.Save S.Stop bus.Save
-			bus.Save S.Pass.final S.Seal D.Ready bus.Save
+			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
 			bus.Save S.Evidence D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
@@ -60,7 +73,7 @@ func TestHappyPath(t *testing.T) {
 			Guard bus.Save S.Pass.seed bus.Save
 			Guard bus.Save bus.Save
 			bus.Save S.Stop bus.Save
-			bus.Save S.Pass.final S.Seal D.Ready bus.Save
+			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
 			bus.Save S.Evidence D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save

@@ -51,14 +51,16 @@ func TestLateCalls(t *testing.T) {
 	}
 	must(t, b.dst.Receive(w.ctx, job))
 	must(t, b.dst.Receive(w.ctx, job))
-	out, err := a.src.Stop(w.ctx, job)
+	_, err = a.src.Stop(w.ctx, job, noFlow)
 	must(t, err)
-	if _, err := a.src.Stop(w.ctx, job); err == nil {
+	memory, err := a.src.Drain(w.ctx, job)
+	must(t, err)
+	if _, err := a.src.Stop(w.ctx, job, noFlow); err == nil {
 		t.Error("a guest that was stopped was stopped again")
 	}
 	pass, err = a.src.Pass(w.ctx, job, 2, jobs.FinalPass)
 	must(t, err)
-	seal := jobs.Seal{Pass: 2, Roots: map[string]jobs.Digest{"xvda": pass.Disks[0].Root}, Memory: out.Memory, Run: true}
+	seal := jobs.Seal{Pass: 2, Roots: map[string]jobs.Digest{"xvda": pass.Disks[0].Root}, Memory: memory, Run: true}
 	must(t, a.src.Seal(w.ctx, job, seal))
 	must(t, a.src.Seal(w.ctx, job, seal))
 

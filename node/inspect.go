@@ -202,6 +202,7 @@ func (n *Node) inspectDomain(ctx context.Context, job jobs.Job, g *jobs.Guest, b
 		return jobs.RetryLater(jobs.CodeToolstack, "xl info on %s: %w", n.cfg.Name, err)
 	}
 	g.Xen, g.HWCaps = info.Version.String(), info.HWCaps
+	g.NoLive = "live is not offered by this version"
 	cfg, err := n.xl.Config(ctx, g.DomID)
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: %w", g.Name, n.cfg.Name, err)

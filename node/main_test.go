@@ -271,10 +271,15 @@ func stopped(t *testing.T, a, b *host, job jobs.Job) (jobs.Job, jobs.Seal) {
 	if job.Plan.Mode == jobs.Suspend {
 		must(t, b.dst.Receive(a.w.ctx, job))
 	}
-	out, err := a.src.Stop(a.w.ctx, job)
+	out, err := a.src.Stop(a.w.ctx, job, noFlow)
 	must(t, err)
-	return job, jobs.Seal{Memory: out.Memory, Run: out.Ran}
+	memory, err := a.src.Drain(a.w.ctx, job)
+	must(t, err)
+	return job, jobs.Seal{Memory: memory, Run: out.Ran}
 }
+
+// noFlow is for those who do not want to know how far memory has come.
+func noFlow(jobs.Flow) {}
 
 // sealed brings a job to where both ends vouch for the copy.
 func sealed(t *testing.T, a, b *host, job jobs.Job) (jobs.Job, jobs.Seal) {

@@ -28,6 +28,7 @@ type departure struct {
 	lane    *bus.LaneEnd
 	devices map[string]*blocksync.Device
 	limit   *rate.Limiter
+	memory  *jobs.Memory // that was sent (suspend)
 }
 
 func (d *departure) close() {
@@ -185,7 +186,7 @@ type stopping struct {
 
 // Stop ends the guest's writing. In suspend mode xl's memory image flows
 // straight into the lane; a pipe that breaks makes xl resume the guest.
-func (s *source) Stop(ctx context.Context, job jobs.Job) (jobs.Stopped, error) {
+func (s *source) Stop(ctx context.Context, job jobs.Job, _ func(jobs.Flow)) (jobs.Stopped, error) {
 	if job.Plan.Guest.State == jobs.VMHalted {
 		return jobs.Stopped{}, s.n.mustBeHalted(ctx, job.VM)
 	}
@@ -208,10 +209,21 @@ func (s *source) Stop(ctx context.Context, job jobs.Job) (jobs.Stopped, error) {
 		if job.Plan.Mode == jobs.Cold {
 			return s.shutdown(ctx, h, dom)
 		}
-		out.Memory, err = s.save(ctx, h, job, dom)
-		return err
+		return s.save(ctx, h, job, dom)
 	})
 	return out, err
+}
+
+// Drain tells what was sent of the guest's memory.
+func (s *source) Drain(_ context.Context, job jobs.Job) (*jobs.Memory, error) {
+	if !job.Plan.SendsMemory() {
+		return nil, nil
+	}
+	d, err := s.departure(job)
+	if err != nil {
+		return nil, err
+	}
+	return d.memory, nil
 }
 
 func (s *source) shutdown(ctx context.Context, h *held, dom xen.Domain) error {
@@ -224,14 +236,14 @@ func (s *source) shutdown(ctx context.Context, h *held, dom xen.Domain) error {
 }
 
 // save runs `xl save -p` into a pipe and the pipe into the lane.
-func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain) (*jobs.Memory, error) {
+func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain) error {
 	d, err := s.departure(job)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("pipe for xl save: %w", err)
+		return fmt.Errorf("pipe for xl save: %w", err)
 	}
 	begin := s.n.now()
 	watch := s.n.watch(job, 0, "")
@@ -252,11 +264,12 @@ func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain
 	}
 	switch {
 	case sendErr != nil: // that xl save failed then too is its consequence
-		return nil, jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w", job.VM.Name, job.Destination, sendErr)
+		return jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w", job.VM.Name, job.Destination, sendErr)
 	case saveErr != nil:
-		return nil, jobs.RetryLater(jobs.CodeToolstack, "save vm %s on %s: %w", job.VM.Name, s.n.cfg.Name, saveErr)
+		return jobs.RetryLater(jobs.CodeToolstack, "save vm %s on %s: %w", job.VM.Name, s.n.cfg.Name, saveErr)
 	}
-	return &jobs.Memory{Bytes: res.Bytes, Wire: res.Wire, Digest: res.Digest, Elapsed: s.n.now().Sub(begin)}, nil
+	d.memory = &jobs.Memory{Bytes: res.Bytes, Wire: res.Wire, Digest: res.Digest, Elapsed: s.n.now().Sub(begin)}
+	return nil
 }
 
 // Seal takes the autostart link away, so that a reboot of this host starts no

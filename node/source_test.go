@@ -145,7 +145,7 @@ func TestBack(t *testing.T) {
 				}
 			}
 			refused(t, a.src.Seal(w.ctx, job, jobs.Seal{}), "epoch 1 is over")
-			_, err := a.src.Stop(w.ctx, job)
+			_, err := a.src.Stop(w.ctx, job, noFlow)
 			refused(t, err, "epoch 1 is over")
 		})
 	}
@@ -192,7 +192,7 @@ func TestStopAndCommit(t *testing.T) {
 	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
 	job := opened(t, a, b, newJob(a, b, vm, jobs.Suspend, 1))
 	a.xl("pause", "web01")
-	_, err := a.src.Stop(w.ctx, job)
+	_, err := a.src.Stop(w.ctx, job, noFlow)
 	refused(t, err, "vm web01 on a is paused now")
 	equal(t, "promises", a.said(vm), "BEGIN(1)")
 	a.xl("unpause", "web01")
@@ -220,7 +220,7 @@ func TestStopAndCommit(t *testing.T) {
 	must(t, err)
 	a.xl("create", "-q", a.disks("db01.cfg"))
 	refused(t, a.src.Commit(w.ctx, cold, there.Journal), "the guest is not paused")
-	_, err = a.src.Stop(w.ctx, cold)
+	_, err = a.src.Stop(w.ctx, cold, noFlow)
 	refused(t, err, "was started meanwhile (domain ")
 	a.xl("destroy", "db01")
 	must(t, a.src.Commit(w.ctx, cold, there.Journal))
