@@ -112,7 +112,7 @@ func (f *fleet) takeIn(m *Mark, job func(id string) look, t *todo) {
 			if r.Held != nil {
 				mv.Text = r.Held.Reason
 			}
-			if d := f.rooms[mv.To]; d == nil || d.bars != "" && m.Drain.Kind == Emptying {
+			if d := f.rooms[mv.To]; d == nil || d.bars != "" && m.Drain.Kind == Emptying || f.overfull(&r, d) {
 				t.back, t.by = append(t.back, r.ID), takenBack
 			}
 		case !r.State.Final():
@@ -344,6 +344,7 @@ func (f *fleet) send(m *Mark, plan []PlannedMove, newID func() string, t *todo) 
 			continue
 		}
 		under++
+		f.moving[mv.VM.UUID] = struct{}{} // no other drain of this round moves it too
 		mv.State, mv.Job, mv.Text = MoveUnder, newID(), ""
 		t.submit, t.ids = append(t.submit, m.spec(mv)), append(t.ids, mv.Job)
 	}

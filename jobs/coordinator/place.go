@@ -96,6 +96,8 @@ func (f *fleet) candidates(a *Action) {
 		a.Wait = fmt.Sprintf("host %s is not there", to)
 	case f.shut(r) != "":
 		a.Wait = f.shut(r)
+	case f.overfull(&a.Job, r):
+		a.Wait = "others took the room on " + to
 	default:
 		a.Candidates = []string{to}
 	}

@@ -55,6 +55,7 @@ type fleet struct {
 	uuids   map[string]*seenAt  // where a VM is
 	shadows map[string][]*room  // VM → hosts that keep an older copy
 	moving  map[string]struct{} // VMs with a job under way
+	kept    map[string]struct{} // jobs that wait, and whose room a drain keeps
 	homes   map[string]string   // VM → host that remembers it as its own; made when asked for
 	ids     map[string]int      // job → its place in Records; made when asked for
 	running int
@@ -67,7 +68,7 @@ type seenAt struct {
 }
 
 func newFleet(s Snapshot, l Limits) *fleet {
-	f := &fleet{Snapshot: s, limits: l, rooms: make(map[string]*room, len(s.Hosts)), shadows: map[string][]*room{}, moving: map[string]struct{}{}}
+	f := &fleet{Snapshot: s, limits: l, rooms: make(map[string]*room, len(s.Hosts)), shadows: map[string][]*room{}, moving: map[string]struct{}{}, kept: map[string]struct{}{}}
 	if f.limits.Cluster == 0 {
 		f.limits.Cluster = max(len(s.Hosts), f.limits.Out)
 	}
@@ -134,6 +135,7 @@ func (f *fleet) underWay() {
 		to := r.Destination
 		if r.State == jobs.Queued {
 			if to = f.Asking[r.ID]; to == "" {
+				f.promised(r)
 				continue
 			}
 		} else if r.State != jobs.Planned && r.State != jobs.Running {
@@ -141,6 +143,32 @@ func (f *fleet) underWay() {
 		}
 		f.count(r, to, !holdsMemory(*r))
 	}
+}
+
+// promised keeps the room that a drain found for a job that has not started.
+func (f *fleet) promised(r *jobs.Record) {
+	d, from, at := f.rooms[r.Spec.To], f.rooms[r.Source], f.uuids[r.VM.UUID]
+	if r.Spec.Drain != "" && d != nil && from != nil && at != nil {
+		f.fill(d, at.vm, from.host, r.Spec)
+		f.kept[r.ID] = struct{}{}
+	}
+}
+
+// overfull: more was promised to others than the host has, since something
+// came in between. Who was promised room must look for another place.
+func (f *fleet) overfull(r *jobs.Record, d *room) bool {
+	if _, kept := f.kept[r.ID]; !kept {
+		return false
+	}
+	if d.free < 0 {
+		return true
+	}
+	for _, p := range d.host.Pools {
+		if d.space[p.Name] > p.Free {
+			return true
+		}
+	}
+	return false
 }
 
 // holdsMemory: from the end of its reserve step on, the destination itself
@@ -159,6 +187,9 @@ func (f *fleet) count(r *jobs.Record, to string, coming bool) {
 		return
 	}
 	d.in++
+	if g := f.Policies[r.VM.UUID].Apart; g != "" {
+		d.take(g, r.VM.Name)
+	}
 	if !coming {
 		return
 	}
@@ -197,7 +228,8 @@ func (f *fleet) start(r *jobs.Record, to string) {
 	if d != nil && d.bars == "" {
 		at = f.find(d)
 	}
-	f.count(r, to, true)
+	_, kept := f.kept[r.ID]
+	f.count(r, to, !kept)
 	if at >= 0 {
 		f.sink(at)
 	}
