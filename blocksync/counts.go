@@ -30,8 +30,9 @@ type Counts struct {
 // Progress is a snapshot of the counts while the pass runs.
 type Progress = Counts
 
-// HeadCost is what Counts.Wire adds per frame for its head, in bytes.
-const HeadCost = 64
+// HeadCost is what Counts.Wire adds per frame for its head, in bytes: that of
+// a frame and of the message around it.
+const HeadCost = 160
 
 // Rate is the disk bytes settled per second.
 func (c Counts) Rate() float64 {
@@ -46,8 +47,9 @@ type Result struct {
 	Counts
 	Pass     uint32
 	Final    bool
-	Root     [32]byte // over the geometry and all chunk digests of the pass
+	Root     [32]byte // over the geometry and the marks of all chunks: equal at both ends of this pass, and of no other
 	Verified bool     // both devices were read again after the last fsync and were equal
+	Content  [32]byte // if so: BLAKE3-256 over the geometry and the digests of all chunks
 }
 
 // meter collects counts from many goroutines.

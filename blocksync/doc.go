@@ -2,26 +2,27 @@
 // [Lane], and carries byte streams over the same lanes.
 //
 // One call of [Send] at the source and one of [Receive] at the destination are
-// one pass. Both ends read and digest at the same time:
+// one pass. Both ends read and mark at the same time:
 //
 //	source                                   destination
 //	begin{geometry, ranges, secret}  ---->
-//	                                 <----   digests, in order, in batches
-//	zero | whole | coarse            ---->
-//	                                 <----   fine (what differs, as 4 KiB digests)
+//	                                 <----   marks of chunks, in order, in batches
+//	zero | whole | coarse            ---->   (coarse: marks of the chunk's 64 KiB blocks)
+//	                                 <----   fine (which blocks differ, and marks of their 4 KiB pages)
 //	pages                            ---->
-//	                                 <----   refuse (did not fit its digest: once more, whole)
+//	                                 <----   refuse (did not fit its mark: once more, whole)
 //	                                 <----   written (flushed up to here)
 //	end{root}                        ---->
 //	                                 <----   done{root}
 //	verified{root}                   <--->   verified{root}   (full check only)
 //
-// A chunk whose digests are equal costs its 32 bytes and nothing else. One that
-// is zero at the source costs a flag. Any other travels whole where the
-// destination's chunk is zero or experience says that all of it differs;
-// otherwise it is narrowed to its changed 4 KiB pages in one further round
+// A chunk whose marks are equal costs 16 bytes and nothing else. One that
+// is zero at the source costs a flag, one that is zero at the destination its pages that
+// are not. Any other is narrowed to its changed pages in one further round
 // trip, of which many run at a time. The source keeps the chunk it has read
-// until its pages are sent, so what is sent is always one consistent read.
+// until its pages are sent, so what is sent is always one consistent read. The
+// destination reads only the blocks that differ a second time, and none where whole chunks
+// differed lately: the source says so, and their pages are all sent.
 //
 // # Why it cannot hang
 //
@@ -32,12 +33,14 @@
 //
 // # Integrity
 //
-// Every frame carries a seal: the BLAKE3-256 of its content bound to its head
-// (kind, pass, index, length). Nothing is written before the whole chunk's
-// digest has been checked, after decompression and after the overlay of its
-// pages. A chunk that does not fit is asked for once more, whole; then the pass
-// fails and names the offset. With [VerifyFull] a final pass reads both devices
-// again after the last fsync.
+// A mark is a keyed universal hash (see mark) under a secret that is new for
+// each pass. The mark of a chunk is made of those of its blocks.
+// Every frame carries a seal: the BLAKE3-256 of its content (or of the
+// content's mark) bound to its head (kind, pass, index, length). Nothing is
+// written before the whole chunk's mark has been checked, after decompression and after
+// the overlay of its pages. A chunk that does not fit is asked for once more, whole; then
+// the pass fails and names the offset. With [VerifyFull] a final pass reads both devices
+// again after the last fsync, and compares BLAKE3-256 digests of all content.
 //
 // # After a crash
 //
@@ -59,9 +62,11 @@
 //
 // # Memory
 //
-// At each end at most 64 chunks of buffers per pass, whatever the disk's size,
-// and 33 bytes per chunk of the pass (its digest and its state): 33 KiB per GiB
-// with 1 MiB chunks. The buffers are made when first needed.
+// All passes at one end of this process share maxWorkers workers, of which each
+// pass has at least one, three buffers of a chunk for each, made when first needed, and
+// spareBytes of further buffers, of which each pass may have its share. Beside
+// them a pass keeps 17 bytes per chunk (its mark and its state): 17 KiB per GiB
+// with 1 MiB chunks, and the destination up to 1 MiB of marks of blocks.
 //
 // # What it does not know
 //

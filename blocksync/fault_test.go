@@ -264,7 +264,7 @@ func TestFailureOfOneEndEndsTheOther(t *testing.T) {
 			defer cancel(nil)
 			a, b := Pipe(4)
 			b = &eachLane{b, func(f *Frame) fate { // in the middle of the pass
-				if f.Kind == kindDigests {
+				if f.Kind == kindMarks {
 					cancel(cause)
 				}
 				return pass

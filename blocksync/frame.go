@@ -10,17 +10,17 @@ import (
 // Kinds of frames. The values are on the wire: never reuse one.
 const (
 	kindBegin    Kind = 1  // source: the pass; body is a begin
-	kindDigests  Kind = 2  // destination: 32-byte digests from position Index on
+	kindMarks    Kind = 2  // destination: marks of chunks from position Index on
 	kindZero     Kind = 3  // source: the chunk is zero
 	kindWhole    Kind = 4  // source: the chunk
-	kindCoarse   Kind = 5  // source: sub-digests of the chunk's 64 KiB blocks
-	kindFine     Kind = 6  // destination: bitmap of differing blocks, then sub-digests of their pages
-	kindPages    Kind = 7  // source: bitmap of pages, then the pages; Digest is the whole chunk's
+	kindCoarse   Kind = 5  // source: marks of the chunk's blocks
+	kindFine     Kind = 6  // destination: what differs; body is a fineBody
+	kindPages    Kind = 7  // source: bitmap of pages, then the pages; sealed over the whole chunk
 	kindRefuse   Kind = 8  // destination: the chunk did not fit its digest, send it whole
 	kindWritten  Kind = 9  // destination: 8 bytes, what is written and flushed
 	kindEnd      Kind = 10 // source: everything is sent; root
 	kindDone     Kind = 11 // destination: everything is written and flushed; root
-	kindVerified Kind = 12 // both: root of the second read
+	kindVerified Kind = 12 // both: root of all content, read again
 	kindAbort    Kind = 13 // both: the reason, as text; Index abortCorrupt for a *CorruptError, else 0
 
 	kindStreamBegin Kind = 32 // sender: Index is a random number that tells streams apart
@@ -29,15 +29,16 @@ const (
 	kindStreamDone  Kind = 35 // receiver: all of it is written
 )
 
-// Flags of kindWhole, kindPages and kindStreamData.
+// Flags of kindWhole, kindPages, kindStreamData and, the last, kindCoarse.
 const (
 	flagZstd  Flags = 1 << iota // the payload is one zstd frame
 	flagZero                    // no payload: Length zero bytes (streams only)
 	flagBlank                   // the pages lie on zeroes: the destination's chunk is zero (kindPages only)
+	flagEager                   // whole blocks changed lately: those between others that differ need no page marks (kindCoarse only)
 )
 
 const (
-	beginVersion = 1
+	beginVersion = 2
 	beginFixed   = 1 + 1 + 1 + 1 + 8 + 4 + 4 + 32 + 4 // bytes before the runs
 	maxAbortText = 1 << 10
 	abortCorrupt = 1 // Index of a kindAbort
@@ -158,6 +159,25 @@ func (b bitmap) set(i int)        { b[i/8] |= 1 << (i % 8) }
 func (b bitmap) has(i int) bool   { return b[i/8]&(1<<(i%8)) != 0 }
 func (b bitmap) valid(n int) bool { return n%8 == 0 || b[len(b)-1]>>(n%8) == 0 }
 
+// blocks are the blocks with a bit set among the pages of a chunk of n bytes,
+// and those with all of them set.
+func (b bitmap) blocks(n int) (touched, full blockSet) {
+	pages := countBlocks(n, finePage)
+	for i := range countBlocks(n, coarseBlock) {
+		some, all := false, true
+		for p := i * pagesInBlock; p < min(pages, (i+1)*pagesInBlock); p++ {
+			some, all = some || b.has(p), all && b.has(p)
+		}
+		if some {
+			touched |= 1 << i
+		}
+		if all {
+			full |= 1 << i
+		}
+	}
+	return touched, full
+}
+
 func (b bitmap) count() int {
 	n := 0
 	for _, v := range b {
@@ -177,26 +197,34 @@ func splitBitmap(body []byte, n int) (bitmap, []byte, error) {
 
 // fineBody is the body of kindFine for a chunk of a known length.
 type fineBody struct {
-	blocks bitmap // differing 64 KiB blocks
-	subs   []byte // sub-digests of their pages, in order
+	differ blockSet
+	entire blockSet // of those: send all pages
+	marks  []byte   // of the pages of the others, in order
+}
+
+const fineHead = 4
+
+func appendFine(dst []byte, differ, entire blockSet) []byte {
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(differ))
+	return binary.LittleEndian.AppendUint16(dst, uint16(entire))
 }
 
 func decodeFine(body []byte, chunk int) (fineBody, error) {
-	blocks := countBlocks(chunk, coarseBlock)
-	marks, subs, err := splitBitmap(body, blocks)
-	if err != nil {
-		return fineBody{}, err
+	if len(body) < fineHead {
+		return fineBody{}, fmt.Errorf("%w: answer of %d bytes", errBody, len(body))
 	}
-	want := 0
-	for i := range blocks {
-		if marks.has(i) {
-			want += subSize * countBlocks(min(coarseBlock, chunk-i*coarseBlock), finePage)
-		}
+	f := fineBody{
+		differ: blockSet(binary.LittleEndian.Uint16(body)),
+		entire: blockSet(binary.LittleEndian.Uint16(body[2:])),
+		marks:  body[fineHead:],
 	}
-	if len(subs) != want {
-		return fineBody{}, fmt.Errorf("%w: %d bytes of sub-digests, want %d", errBody, len(subs), want)
+	if f.differ&^allBlocks(countBlocks(chunk, coarseBlock)) != 0 || f.entire&^f.differ != 0 {
+		return fineBody{}, fmt.Errorf("%w: blocks %04x, entire %04x", errBody, f.differ, f.entire)
 	}
-	return fineBody{marks, subs}, nil
+	if want := (f.differ &^ f.entire).pages(chunk) * pageMarkSize; len(f.marks) != want {
+		return fineBody{}, fmt.Errorf("%w: %d bytes of page marks, want %d", errBody, len(f.marks), want)
+	}
+	return f, nil
 }
 
 // decodePages splits the body of kindPages for a chunk of a known length.

@@ -6,25 +6,25 @@ import (
 )
 
 const (
-	// maxBatch digests go into one frame: 4 KiB, whose head then costs 1.5 %.
-	maxBatch = 128
+	// maxBatch marks go into one frame: 4 KiB, whose head then costs little.
+	maxBatch = 256
 
-	// offerEvery bounds how long a digest waits for company. The source cannot
+	// offerEvery bounds how long a mark waits for company. The source cannot
 	// go on without it.
 	offerEvery = 5 * time.Millisecond
 )
 
-// offers puts digests, which become ready out of order, into batches in order.
+// offers puts marks, which become ready out of order, into batches in order.
 type offers struct {
-	ready   int64              // digests below are there
-	early   map[int64]struct{} // digests above ready that are there
-	sent    int64              // digests below are sent, or being sent
+	ready   int64              // marks below are there
+	early   map[int64]struct{} // marks above ready that are there
+	sent    int64              // marks below are sent, or being sent
 	sending bool               // one goroutine at a time sends, so that batches stay in order
 	limit   int64              // size of a batch: starts at 1 so that the source can begin, doubles
 	last    time.Time          // when the last batch was sent
 }
 
-// add notes that the digest of pos is there.
+// add notes that the mark of pos is there.
 func (o *offers) add(pos int64) {
 	o.early[pos] = struct{}{}
 	for {
@@ -51,31 +51,36 @@ func (o *offers) next(total int64) (from, to int64, ok bool) {
 	return from, to, true
 }
 
-// offerAll reads and digests the device and sends the digests, together with
-// the other readers. s is this reader's buffer.
+// offerAll reads and marks the device and sends the marks, together with the
+// other readers. s is this reader's buffer.
 func (r *receiver) offerAll(ctx context.Context, s *slab) error {
 	defer r.slabs.put(s)
+	m, err := newMarker(r.begin.secret)
+	if err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		c, ok := r.claims.take()
 		if !ok {
 			return nil
 		}
-		d, _, err := r.reader.digest(c, s)
+		k, err := r.reader.mark(c, s, m)
 		if err != nil {
 			return err
 		}
-		if err := r.offer(ctx, c.pos, d); err != nil {
+		if err := r.offer(ctx, c.pos, k, s.marks[:countBlocks(c.n, coarseBlock)*markSize]); err != nil {
 			return err
 		}
 	}
 	return context.Cause(ctx)
 }
 
-// offer stores one digest and sends the batches that are due.
-func (r *receiver) offer(ctx context.Context, pos int64, d digest) error {
+// offer stores the marks of one chunk and sends the batches that are due.
+func (r *receiver) offer(ctx context.Context, pos int64, k mark, blocks []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	copy(r.digests[pos*32:], d[:])
+	copy(r.marks[pos*markSize:], k[:])
+	r.lately.put(pos, blocks)
 	r.offers.add(pos)
 	for {
 		from, to, ok := r.offers.next(r.plan.n)
@@ -85,15 +90,50 @@ func (r *receiver) offer(ctx context.Context, pos int64, d digest) error {
 		for p := from; p < to; p++ {
 			r.state[p] = recvOffered
 		}
-		batch := r.digests[from*32 : to*32]
+		batch := r.marks[from*markSize : to*markSize]
 		r.mu.Unlock()
 		// Nobody touches the batch meanwhile: the source must have it before
 		// it can send anything for these chunks.
-		err := r.wire.sendBody(ctx, kindDigests, from, batch)
+		err := r.wire.sendBody(ctx, kindMarks, from, batch)
 		r.mu.Lock()
 		if err != nil {
 			return err // and nobody sends any more: a later batch would pass for this one
 		}
 		r.offers.sending, r.offers.last = false, time.Now()
 	}
+}
+
+// latelyBytes bounds the memory of a lately: with 1 MiB chunks, the last 4 GiB
+// that were read, of which the source is behind by far less.
+const latelyBytes = 1 << 20
+
+// lately remembers the marks of the blocks of the chunks that were read last,
+// so that a chunk that differs need not be read and marked again.
+type lately struct {
+	stride int     // bytes per chunk
+	pos    []int64 // whose marks are in a slot, plus 1; 0: nobody's
+	marks  []byte
+}
+
+func newLately(p *plan) lately {
+	l := lately{stride: countBlocks(p.chunk, coarseBlock) * markSize}
+	slots := max(1, min(p.n, int64(latelyBytes/l.stride)))
+	l.pos, l.marks = make([]int64, slots), make([]byte, slots*int64(l.stride))
+	return l
+}
+
+func (l *lately) put(pos int64, blocks []byte) {
+	slot := pos % int64(len(l.pos))
+	l.pos[slot] = pos + 1
+	copy(l.marks[slot*int64(l.stride):], blocks)
+}
+
+// get copies the marks of a chunk's blocks to dst, if they are remembered.
+func (l *lately) get(pos int64, dst []byte) bool {
+	slot := pos % int64(len(l.pos))
+	if l.pos[slot] != pos+1 {
+		return false
+	}
+	copy(dst, l.marks[slot*int64(l.stride):])
+	return true
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
@@ -368,41 +369,54 @@ func (l *eachQueued) Send(_ context.Context, f *Frame) error {
 	return nil
 }
 
-// TestSlabsAreBounded: whatever the disk, an end holds at most maxSlabs.
+// TestSlabsAreBounded: whatever the disks, and however many, one end holds no
+// more than its workers need and what is spare; and all of it comes back.
 func TestSlabsAreBounded(t *testing.T) {
-	for readers := 1; readers <= MaxReaders; readers++ {
-		if n := windowFor(readers); n < 8 || n+readers*(1+workSlabs) > maxSlabs {
-			t.Errorf("%d readers: window of %d chunks", readers, n)
-		}
-	}
-	dst := randomBytes(1, 600*64*kib)
-	src := bytes.Clone(dst)
-	for i := range 600 {
-		src[i*64*kib] ^= 1 // every chunk is narrowed
-	}
-	p := newPair(t, src, dst)
-	from, to := p.open()
-	defer from.Close()
-	defer to.Close()
-	a, b := Pipe(64)
-	s, err := newSender(a, from, Pass{Number: 1}, Settings{ChunkSize: 64 * kib, Readers: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
+	const chunks, disks = 300, 6
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	sent := make(chan error, 1)
-	go func() {
-		_, err := s.run(ctx)
-		sent <- err
-	}()
-	if _, err := Receive(ctx, b, to, Settings{}); err != nil {
+	dst := randomBytes(1, chunks*64*kib)
+	src := bytes.Clone(dst)
+	for i := range chunks {
+		src[i*64*kib] ^= 1 // every chunk is narrowed
+	}
+	var g errgroup.Group
+	senders := make([]*sender, disks)
+	for i := range disks {
+		p := newPair(t, src, dst)
+		from, to := p.open()
+		defer from.Close()
+		defer to.Close()
+		a, b := Pipe(64)
+		s, err := newSender(a, from, Pass{Number: 1}, Settings{ChunkSize: 64 * kib, Readers: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		senders[i] = s
+		g.Go(func() error { _, err := s.run(ctx); return err })
+		g.Go(func() error { _, err := Receive(ctx, b, to, Settings{}); return err })
+	}
+	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
+	crew := 0
+	for _, s := range senders {
+		own := s.crew * (1 + workSlabs)
+		crew += s.crew
+		if n := s.slabs.most.Load(); n > int64(own+narrowWindow+s.crew) || s.slabs.out.Load() != 0 || len(s.slabs.tokens) != own || s.slabs.lent.Load() != 0 {
+			t.Errorf("%d slabs at most, %d of %d of its own back, %d bytes lent", n, len(s.slabs.tokens), own, s.slabs.lent.Load())
+		}
+		if n := s.meter.narrowed.Load(); n != chunks {
+			t.Errorf("%d of %d chunks narrowed", n, chunks)
+		}
+		s.close()
 	}
-	if s.slabs.made > maxSlabs || len(s.slabs.tokens) != cap(s.slabs.tokens) || s.meter.narrowed.Load() != 600 {
-		t.Errorf("%d slabs made, %d of %d back, %d chunks narrowed", s.slabs.made, len(s.slabs.tokens), cap(s.slabs.tokens), s.meter.narrowed.Load())
+	if crew > maxWorkers+disks {
+		t.Errorf("%d workers for %d disks", crew, disks)
+	}
+	for _, a := range []*allowance{&sourceMemory, &destinationMemory} {
+		if a.passes != 0 || a.workers != 0 || a.spare != 0 {
+			t.Errorf("left behind: %d passes, %d workers, %d bytes", a.passes, a.workers, a.spare)
+		}
 	}
 }

@@ -40,41 +40,45 @@ func (c *claims) take() (claim, bool) {
 	return claim{pos, index, off, n, c.holes.cover(off, n)}, true
 }
 
-// reader reads and digests chunks of one device.
+// reader reads and marks chunks of one device.
 type reader struct {
-	dev    *Device
-	zeroes *zeroes
-	meter  *meter
+	dev   *Device
+	meter *meter
 }
 
-// digest reads the chunk into s and returns its digest and whether it is zero;
-// a hole is not read.
-func (r *reader) digest(c claim, s *slab) (digest, bool, error) {
+// mark reads the chunk into s and marks it there, block by block and as a
+// whole; a hole is not read.
+func (r *reader) mark(c claim, s *slab, m *marker) (mark, error) {
+	blocks := countBlocks(c.n, coarseBlock)
+	marks := s.marks[:blocks*markSize]
 	if c.hole {
 		r.meter.hole.Add(int64(c.n))
-		return r.zeroes.of(c.n), true, nil
+		clear(marks)
+		return mark{}, nil
 	}
 	if err := r.dev.readAt(s.bytes(c.n+slack), c.n, c.off); err != nil {
-		return digest{}, false, err
+		return mark{}, err
 	}
 	r.meter.read.Add(int64(c.n))
-	b := s.bytes(c.n)
-	if isZero(b) {
-		return r.zeroes.of(c.n), true, nil
-	}
-	return sum(b), false, nil
+	m.blocks(marks, s.bytes(c.n), allBlocks(blocks))
+	return m.chunk(marks), nil
 }
 
 // again reads every chunk of the pass a second time and compares it with what
-// the pass believes to be there.
-func (r *reader) again(ctx context.Context, p *plan, slabs *pool, readers int, digests []byte) error {
+// the pass believes to be there. It returns a root of all content that was read.
+func (r *reader) again(ctx context.Context, p *plan, slabs *pool, readers int, secret [32]byte, marks []byte) (digest, error) {
 	if err := r.dev.refresh(); err != nil {
-		return err
+		return digest{}, err
 	}
 	todo := newClaims(p, r.dev)
+	sums := make([]byte, p.n*int64(len(digest{})))
 	g, ctx := errgroup.WithContext(ctx)
 	for range readers {
 		g.Go(func() error {
+			m, err := newMarker(secret)
+			if err != nil {
+				return err
+			}
 			s, err := slabs.get(ctx)
 			if err != nil {
 				return err
@@ -85,27 +89,35 @@ func (r *reader) again(ctx context.Context, p *plan, slabs *pool, readers int, d
 				if !ok {
 					return nil
 				}
-				d, _, err := r.digest(c, s)
+				k, err := r.mark(c, s, m)
 				if err != nil {
 					return err
 				}
-				if d != digestAt(digests, c.pos) {
+				if k != markAt(marks, c.pos) {
 					return &CorruptError{Path: r.dev.path, Offset: c.off, Reason: "read again after the last flush, it is not what was compared or written"}
+				}
+				if k != (mark{}) { // zeroes stay zeroes: the root holds their lengths
+					d := sum(s.bytes(c.n))
+					copy(sums[c.pos*int64(len(d)):], d[:])
 				}
 			}
 			return context.Cause(ctx)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return digest{}, err
+	}
+	return rootOf(p, sums), nil
 }
 
-// digestAt returns the digest of a position from a row of them.
-func digestAt(digests []byte, pos int64) digest {
-	return digest(digests[pos*32 : pos*32+32])
+// markAt returns the mark of a position from a row of them.
+func markAt(marks []byte, pos int64) mark {
+	return mark(marks[pos*markSize : (pos+1)*markSize])
 }
 
-// rootOf is the BLAKE3-256 over the geometry of the pass and its digests.
-func rootOf(p *plan, digests []byte) digest {
+// rootOf is the BLAKE3-256 over the geometry of the pass and what stands for
+// its chunks: their marks, or in a full check their digests.
+func rootOf(p *plan, rows []byte) digest {
 	h := blake3.New()
 	var b [16]byte
 	put := func(x, y int64) {
@@ -118,6 +130,6 @@ func rootOf(p *plan, digests []byte) digest {
 	for _, r := range p.runs {
 		put(r.first, r.count)
 	}
-	_, _ = h.Write(digests)
+	_, _ = h.Write(rows)
 	return digest(h.Sum(nil))
 }

@@ -31,6 +31,7 @@ type receiver struct {
 	meter  *meter
 	reader *reader
 	claims *claims
+	crew   int // readers, and as many writers
 	slabs  *pool
 
 	jobs     chan job
@@ -40,9 +41,10 @@ type receiver struct {
 	syncer   sync.WaitGroup
 
 	mu      sync.Mutex
-	digests []byte // as read; replaced by what is written
+	marks   []byte // as read; replaced by what is written
+	lately  lately
 	state   []uint8
-	held    map[int64]*slab // the old content of answered chunks, as far as there is room
+	held    map[int64]*held // what is known of answered chunks, as far as there is room
 	refused int             // chunks asked for again and not here yet
 	refuses int             // chunks asked for again, ever
 	offers  offers
@@ -75,6 +77,7 @@ func Receive(ctx context.Context, lane Lane, dst *Device, set Settings) (Result,
 		return Result{}, fmt.Errorf("sync %s: %w", dst.path, err)
 	}
 	r := newReceiver(w, b, dst, set)
+	defer r.close()
 	stop := reportProgress(set.Progress, r.meter)
 	defer stop()
 	res, err := r.run(ctx)
@@ -113,20 +116,28 @@ func newReceiver(w *wire, b *begin, dst *Device, set Settings) *receiver {
 	m := newMeter(b.plan)
 	m.wire.Store(w.meter.wire.Load())
 	w.meter = m
-	z := newZeroes(b.plan.chunk, b.plan.size)
+	crew := destinationMemory.begin(set.Readers)
 	return &receiver{
 		set: set, begin: b, plan: b.plan, wire: w, meter: m,
-		reader:  &reader{dev: dst, zeroes: &z, meter: m},
-		claims:  newClaims(b.plan, dst),
-		slabs:   newPool(windowFor(set.Readers)+set.Readers*(1+workSlabs), b.plan.chunk),
-		jobs:    make(chan job, set.Readers),
-		idle:    make(chan struct{}, 1),
-		quiet:   make(chan struct{}),
-		digests: make([]byte, 32*b.plan.n),
-		state:   make([]uint8, b.plan.n),
-		held:    make(map[int64]*slab),
-		offers:  offers{limit: 1, last: time.Now(), early: make(map[int64]struct{})},
+		reader: &reader{dev: dst, meter: m},
+		claims: newClaims(b.plan, dst),
+		crew:   crew,
+		slabs:  newPool(&destinationMemory, crew*(1+workSlabs), b.plan.chunk),
+		jobs:   make(chan job, crew),
+		idle:   make(chan struct{}, 1),
+		quiet:  make(chan struct{}),
+		marks:  make([]byte, markSize*b.plan.n),
+		lately: newLately(b.plan),
+		state:  make([]uint8, b.plan.n),
+		held:   make(map[int64]*held),
+		offers: offers{limit: 1, last: time.Now(), early: make(map[int64]struct{})},
 	}
+}
+
+// close gives back what the pass was lent.
+func (r *receiver) close() {
+	r.slabs.close()
+	destinationMemory.end(r.crew)
 }
 
 func (r *receiver) run(ctx context.Context) (Result, error) {
@@ -206,7 +217,7 @@ func (r *receiver) admit(f Frame) (job, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.state[pos]
-	blank := f.Kind == kindPages && f.Flags&flagBlank != 0 && digestAt(r.digests, pos) == r.reader.zeroes.of(n)
+	blank := f.Kind == kindPages && f.Flags&flagBlank != 0 && markAt(r.marks, pos) == mark{}
 	switch {
 	case was == recvOffered && (f.Kind != kindPages || blank), was == recvAnswered && (f.Kind == kindWhole || f.Kind == kindPages && f.Flags&flagBlank == 0):
 		r.state[pos] = recvBusy
@@ -253,7 +264,7 @@ func (r *receiver) finish(ctx context.Context, end Frame, res *Result) error {
 	r.meter.durable.Store(r.meter.written.Load())
 	r.meter.done.Store(r.meter.size)
 	r.meter.same.Store(r.meter.size - r.meter.differing.Load())
-	res.Root = rootOf(r.plan, r.digests)
+	res.Root = rootOf(r.plan, r.marks)
 	if r.begin.verify != VerifyNone && res.Root != digest(end.Payload) {
 		return fmt.Errorf("%s: %w: run another pass", r.wire.path, errRoots)
 	}
@@ -269,28 +280,35 @@ func (r *receiver) finish(ctx context.Context, end Frame, res *Result) error {
 	return r.verify(ctx, res)
 }
 
-// verify reads the device again while the source does the same, and exchanges roots.
+// verify reads the device again while the source does the same, and exchanges
+// roots of what was read.
 func (r *receiver) verify(ctx context.Context, res *Result) error {
+	var mine, theirs digest
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := r.reader.again(ctx, r.plan, r.slabs, r.set.Readers, r.digests); err != nil {
+	g.Go(func() (err error) {
+		if mine, err = r.reader.again(ctx, r.plan, r.slabs, r.crew, r.begin.secret, r.marks); err != nil {
 			return err
 		}
-		return r.wire.sendBody(ctx, kindVerified, 0, res.Root[:])
+		return r.wire.sendBody(ctx, kindVerified, 0, mine[:])
 	})
 	g.Go(func() error { // hears at once if the source gives up
 		f, err := r.wire.recv(ctx)
-		if err == nil && (f.Kind != kindVerified || len(f.Payload) != 32) {
+		if err == nil && (f.Kind != kindVerified || len(f.Payload) != len(theirs)) {
 			err = r.wire.corrupt(-1, "frame of kind %d instead of the source's root", f.Kind)
 		}
-		if err == nil && digest(f.Payload) != res.Root {
-			err = fmt.Errorf("%s: read again: %w", r.wire.path, errRoots)
+		if err == nil {
+			theirs = digest(f.Payload)
 		}
 		return err
 	})
-	err := g.Wait()
-	res.Verified = err == nil
-	return err
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if mine != theirs {
+		return fmt.Errorf("%s: read again: %w", r.wire.path, errRoots)
+	}
+	res.Verified, res.Content = true, mine
+	return nil
 }
 
 // flushNowAndThen makes written data durable during the pass and says so.

@@ -33,6 +33,7 @@ type sender struct {
 	meter  *meter
 	reader *reader
 	claims *claims
+	crew   int // workers
 	slabs  *pool
 
 	left    atomic.Int64  // chunks not settled
@@ -42,7 +43,7 @@ type sender struct {
 	last    chan Frame // done, then verified
 
 	mu      sync.Mutex
-	digests []byte // the other end's up to arrived; ours where settled
+	marks   []byte // the other end's up to arrived; ours where settled
 	state   []uint8
 	arrived int64
 	news    chan struct{}   // closed and replaced when digests arrive
@@ -58,6 +59,7 @@ func Send(ctx context.Context, lane Lane, src *Device, pass Pass, set Settings) 
 	if err != nil {
 		return Result{}, fmt.Errorf("sync %s: %w", src.path, err)
 	}
+	defer s.close()
 	stop := reportProgress(set.Progress, s.meter)
 	defer stop()
 	res, err := s.run(ctx)
@@ -82,18 +84,19 @@ func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error)
 		_, _ = rand.Read(pass.Secret[:]) // never fails
 	}
 	m := newMeter(p)
-	z := newZeroes(p.chunk, p.size)
-	window := windowFor(set.Readers)
+	crew := sourceMemory.begin(set.Readers)
 	s := &sender{
 		set: set, pass: pass, plan: p, meter: m,
 		wire:    &wire{lane: lane, end: endSource, path: src.path, limit: set.Limit, meter: m, pass: pass.Number},
-		reader:  &reader{dev: src, zeroes: &z, meter: m},
+		reader:  &reader{dev: src, meter: m},
 		claims:  newClaims(p, src),
-		slabs:   newPool(window+set.Readers*(1+workSlabs), p.chunk),
+		crew:    crew,
+		slabs:   newPool(&sourceMemory, crew*(1+workSlabs), p.chunk),
 		settled: make(chan struct{}),
-		answers: make(chan Frame, window+set.Readers+maxRefusals),
+		// Slabs bound what is asked, refusals are counted.
+		answers: make(chan Frame, narrowWindow+2*crew*(1+workSlabs)+maxRefusals),
 		last:    make(chan Frame, 2),
-		digests: make([]byte, 32*p.n),
+		marks:   make([]byte, markSize*p.n),
 		state:   make([]uint8, p.n),
 		news:    make(chan struct{}),
 		waiting: make(map[int64]*slab),
@@ -105,9 +108,10 @@ func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error)
 	return s, nil
 }
 
-// windowFor keeps the slabs of a pass below maxSlabs.
-func windowFor(readers int) int {
-	return min(narrowWindow, maxSlabs-readers*(1+workSlabs))
+// close gives back what the pass was lent.
+func (s *sender) close() {
+	s.slabs.close()
+	sourceMemory.end(s.crew)
 }
 
 func (s *sender) run(ctx context.Context) (Result, error) {
@@ -151,7 +155,7 @@ func (s *sender) listen(ctx context.Context) error {
 			return err
 		}
 		switch f.Kind {
-		case kindDigests:
+		case kindMarks:
 			err = s.arrive(f)
 		case kindFine, kindRefuse:
 			select {
@@ -184,15 +188,15 @@ func (s *sender) listen(ctx context.Context) error {
 
 func (s *sender) rereads() bool { return s.pass.Final && s.set.Verify == VerifyFull }
 
-// arrive stores a batch of the destination's digests.
+// arrive stores a batch of the destination's marks.
 func (s *sender) arrive(f Frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := int64(len(f.Payload) / 32)
-	if k == 0 || len(f.Payload)%32 != 0 || f.Index != s.arrived || k > s.plan.n-s.arrived {
-		return s.wire.corrupt(-1, "%d bytes of digests from chunk %d on, expected chunk %d of %d", len(f.Payload), f.Index, s.arrived, s.plan.n)
+	k := int64(len(f.Payload) / markSize)
+	if k == 0 || len(f.Payload)%markSize != 0 || f.Index != s.arrived || k > s.plan.n-s.arrived {
+		return s.wire.corrupt(-1, "%d bytes of marks from chunk %d on, expected chunk %d of %d", len(f.Payload), f.Index, s.arrived, s.plan.n)
 	}
-	copy(s.digests[s.arrived*32:], f.Payload)
+	copy(s.marks[s.arrived*markSize:], f.Payload)
 	s.arrived += k
 	s.wire.release(&f)
 	close(s.news)
@@ -200,12 +204,12 @@ func (s *sender) arrive(f Frame) error {
 	return nil
 }
 
-// swap replaces the destination's digest of a position by ours.
-func (s *sender) swap(pos int64, mine digest) (theirs digest) {
+// swap replaces the destination's mark of a position by ours.
+func (s *sender) swap(pos int64, mine mark) (theirs mark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	theirs = digestAt(s.digests, pos)
-	copy(s.digests[pos*32:], mine[:])
+	theirs = markAt(s.marks, pos)
+	copy(s.marks[pos*markSize:], mine[:])
 	return theirs
 }
 
@@ -231,7 +235,7 @@ func (s *sender) finish(ctx context.Context, res *Result) error {
 	for {
 		// The end is said again after each chunk that was refused late: the
 		// destination ignores it while refused chunks are on their way.
-		res.Root = rootOf(s.plan, s.digests)
+		res.Root = rootOf(s.plan, s.marks)
 		if err := s.wire.sendBody(ctx, kindEnd, 0, res.Root[:]); err != nil {
 			return err
 		}
@@ -262,18 +266,19 @@ func (s *sender) conclude(ctx context.Context, done Frame, res *Result) error {
 	if !s.rereads() {
 		return nil
 	}
-	if err := s.reader.again(ctx, s.plan, s.slabs, s.set.Readers, s.digests); err != nil {
+	content, err := s.reader.again(ctx, s.plan, s.slabs, s.crew, s.pass.Secret, s.marks)
+	if err != nil {
 		return err
 	}
-	if err := s.wire.sendBody(ctx, kindVerified, 0, res.Root[:]); err != nil {
+	if err := s.wire.sendBody(ctx, kindVerified, 0, content[:]); err != nil {
 		return err
 	}
 	select {
 	case f := <-s.last:
-		if digest(f.Payload) != res.Root {
+		if digest(f.Payload) != content {
 			return fmt.Errorf("%s: read again: %w", s.wire.path, errRoots)
 		}
-		res.Verified = true
+		res.Verified, res.Content = true, content
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -1,23 +1,24 @@
 package blocksync
 
 import (
+	"bytes"
 	"context"
-	"slices"
 )
 
 // sendWorker reads, compares and sends chunks, and answers for those that are
 // being narrowed. Any worker may continue what another has begun.
 type sendWorker struct {
 	*sender
-	sub    *subHasher
+	marker *marker
 	sq     *squeezer
-	subs   []byte // sub-digests of one chunk or block
+	subs   []byte // page marks of one block
+	coarse []byte // marks of one chunk's blocks, while they are sent
 	work   *slab  // pages, or a chunk read again
 	packed *slab  // the same, compressed
 }
 
 func newSendWorker(s *sender) (*sendWorker, error) {
-	sub, err := newSubHasher(s.pass.Secret)
+	m, err := newMarker(s.pass.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +26,7 @@ func newSendWorker(s *sender) (*sendWorker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &sendWorker{sender: s, sub: sub, sq: sq, subs: make([]byte, 0, MaxPayload/coarseBlock*subSize)}
+	w := &sendWorker{sender: s, marker: m, sq: sq, subs: make([]byte, 0, pagesInBlock*pageMarkSize)}
 	w.work, w.packed = s.slabs.mustTake(), s.slabs.mustTake()
 	return w, nil
 }
@@ -33,7 +34,7 @@ func newSendWorker(s *sender) (*sendWorker, error) {
 // newWorkers makes all of them before any runs: there are slabs for all then.
 func (s *sender) newWorkers() ([]*sendWorker, error) {
 	var out []*sendWorker
-	for range s.set.Readers {
+	for range s.crew {
 		w, err := newSendWorker(s)
 		if err != nil {
 			return nil, err
@@ -86,6 +87,9 @@ func (w *sendWorker) room(ctx context.Context) (*slab, error) {
 		select {
 		case a = <-w.answers:
 		default:
+			if s, ok := w.slabs.try(); ok {
+				return s, nil
+			}
 			select {
 			case a = <-w.answers:
 			case <-w.slabs.tokens:
@@ -100,7 +104,7 @@ func (w *sendWorker) room(ctx context.Context) (*slab, error) {
 	}
 }
 
-// await waits until the destination's digest of a position is here.
+// await waits until the destination's mark of a position is here.
 func (w *sendWorker) await(ctx context.Context, pos int64) error {
 	for {
 		w.mu.Lock()
@@ -129,7 +133,7 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 			w.slabs.put(s)
 		}
 	}()
-	mine, zero, err := w.reader.digest(c, s)
+	mine, err := w.reader.mark(c, s, w.marker)
 	if err != nil {
 		return err
 	}
@@ -146,14 +150,14 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 	w.meter.differed.Add(1)
 	w.meter.differing.Add(int64(c.n))
 	switch {
-	case zero:
+	case mine == mark{}:
 		w.mark(c.pos, sendSent)
 		w.meter.zero.Add(int64(c.n))
-		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, mine)
-	case theirs == w.reader.zeroes.of(c.n):
+		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, contentOf(mine))
+	case theirs == mark{}:
 		w.mark(c.pos, sendSent)
 		err = w.onBlank(ctx, c, s, mine)
-	case c.n <= finePage || !w.worthNarrowing():
+	case c.n <= finePage:
 		w.mark(c.pos, sendSent)
 		err = w.whole(ctx, c.index, s, c.n, mine)
 	default:
@@ -172,22 +176,16 @@ func (w *sendWorker) mark(pos int64, state uint8) {
 	w.mu.Unlock()
 }
 
-func (w *sendWorker) worthNarrowing() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.taste.narrow()
-}
-
 // whole sends all of the chunk in s.
-func (w *sendWorker) whole(ctx context.Context, index int64, s *slab, n int, d digest) error {
+func (w *sendWorker) whole(ctx context.Context, index int64, s *slab, n int, k mark) error {
 	f := Frame{Kind: kindWhole, Index: index, Length: n, Payload: s.bytes(n), Slab: s.buf}
 	w.meter.sent.Add(int64(n))
-	return w.wire.send(ctx, w.squeeze(f), d)
+	return w.wire.send(ctx, w.squeeze(f), contentOf(k))
 }
 
 // onBlank sends a chunk that is zero at the destination: its pages that are not.
 // Nothing has to be asked for that.
-func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, d digest) error {
+func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, k mark) error {
 	content := s.bytes(c.n)
 	head := bitmapLen(countBlocks(c.n, finePage))
 	marks := w.work.bytes(head)
@@ -200,7 +198,7 @@ func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, d digest) er
 		}
 	}
 	if nearlyAll(total+head, c.n) {
-		return w.whole(ctx, c.index, s, c.n, d)
+		return w.whole(ctx, c.index, s, c.n, k)
 	}
 	body := marks
 	for i := range countBlocks(c.n, finePage) {
@@ -209,7 +207,7 @@ func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, d digest) er
 		}
 	}
 	w.meter.sent.Add(int64(total))
-	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Flags: flagBlank, Index: c.index, Length: c.n, Payload: body, Slab: w.work.buf}), d)
+	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Flags: flagBlank, Index: c.index, Length: c.n, Payload: body, Slab: w.work.buf}), contentOf(k))
 }
 
 // nearlyAll says that a chunk costs no more to send than its pages do: copying
@@ -227,12 +225,18 @@ func (w *sendWorker) squeeze(f Frame) Frame {
 
 // narrow asks which pages of the chunk differ. Until the answer the chunk stays in s.
 func (w *sendWorker) narrow(ctx context.Context, c claim, s *slab) error {
-	w.subs = w.sub.append(w.subs[:0], s.bytes(c.n), coarseBlock)
+	marks := s.marks[:countBlocks(c.n, coarseBlock)*markSize]
+	f := Frame{Kind: kindCoarse, Index: c.index, Length: len(marks)}
 	w.mu.Lock()
 	w.state[c.pos] = sendNarrow
 	w.waiting[c.pos] = s
+	if w.taste.eager() {
+		f.Flags = flagEager
+	}
 	w.mu.Unlock()
-	return w.wire.sendBody(ctx, kindCoarse, c.index, w.subs)
+	// The answer may be served, and s used again, before the frame is on its way.
+	f.Payload = append(w.coarse[:0], marks...)
+	return w.wire.send(ctx, f, sum(f.Payload))
 }
 
 // serve handles one answer of the destination.
@@ -247,7 +251,7 @@ func (w *sendWorker) serve(ctx context.Context, f Frame) error {
 	w.mu.Lock()
 	s := w.waiting[pos]
 	delete(w.waiting, pos)
-	d := digestAt(w.digests, pos)
+	k := markAt(w.marks, pos)
 	if s != nil {
 		w.state[pos] = sendSent
 	}
@@ -257,7 +261,7 @@ func (w *sendWorker) serve(ctx context.Context, f Frame) error {
 		return w.wire.corrupt(off, "answer about a chunk nobody asked for")
 	}
 	defer w.slabs.put(s)
-	if err := w.pages(ctx, f, s, n, d); err != nil {
+	if err := w.pages(ctx, f, s, n, k); err != nil {
 		return err
 	}
 	w.wire.release(&f)
@@ -266,7 +270,7 @@ func (w *sendWorker) serve(ctx context.Context, f Frame) error {
 }
 
 // pages sends the pages of the chunk in s that the answer f shows to differ.
-func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, d digest) error {
+func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, k mark) error {
 	fine, err := decodeFine(f.Payload, n)
 	if err != nil {
 		off, _ := w.plan.extent(f.Index)
@@ -276,32 +280,40 @@ func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, d diges
 	head := bitmapLen(total)
 	body := w.work.bytes(head)
 	clear(body)
-	content, subs := s.bytes(n), fine.subs
+	marked, theirs := bitmap(body), fine.marks
 	for i := range countBlocks(n, coarseBlock) {
-		if !fine.blocks.has(i) {
+		if !fine.differ.has(i) {
 			continue
 		}
-		block := content[i*coarseBlock : min(n, (i+1)*coarseBlock)]
-		w.subs = w.sub.append(w.subs[:0], block, finePage)
-		for p := 0; p < len(w.subs)/subSize; p++ {
-			at := p * subSize
-			if !slices.Equal(w.subs[at:at+subSize], subs[at:at+subSize]) {
-				bitmap(body[:head]).set(i*(coarseBlock/finePage) + p)
+		block := blockOf(s.bytes(n), i)
+		first := i * pagesInBlock
+		if fine.entire.has(i) {
+			for p := range countBlocks(len(block), finePage) {
+				marked.set(first + p)
+			}
+			body = append(body, block...)
+			continue
+		}
+		w.subs = w.marker.appendPages(w.subs[:0], block)
+		for p := range countBlocks(len(block), finePage) {
+			at := p * pageMarkSize
+			if !bytes.Equal(w.subs[at:at+pageMarkSize], theirs[at:at+pageMarkSize]) {
+				marked.set(first + p)
 				body = append(body, block[p*finePage:min(len(block), (p+1)*finePage)]...)
 			}
 		}
-		subs = subs[len(w.subs):]
+		theirs = theirs[len(w.subs):]
 	}
-	changed := bitmap(body[:head]).count()
+	changed := marked.count()
 	w.mu.Lock()
 	w.taste.learn(changed, total)
 	w.mu.Unlock()
 	if nearlyAll(len(body), n) {
-		return w.whole(ctx, f.Index, s, n, d)
+		return w.whole(ctx, f.Index, s, n, k)
 	}
 	w.meter.narrowed.Add(1)
 	w.meter.sent.Add(int64(len(body) - head))
-	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Index: f.Index, Length: n, Payload: body, Slab: w.work.buf}), d)
+	return w.wire.send(ctx, w.squeeze(Frame{Kind: kindPages, Index: f.Index, Length: n, Payload: body, Slab: w.work.buf}), contentOf(k))
 }
 
 // again sends a chunk that did not arrive as it was sent: read anew, whole, once.
@@ -316,7 +328,7 @@ func (w *sendWorker) again(ctx context.Context, index, pos int64) error {
 	if was != sendSent {
 		return w.wire.corrupt(off, "the destination refuses a chunk it was not sent")
 	}
-	mine, _, err := w.reader.digest(claim{pos: pos, index: index, off: off, n: n}, w.work)
+	mine, err := w.reader.mark(claim{pos: pos, index: index, off: off, n: n}, w.work, w.marker)
 	if err != nil {
 		return err
 	}
@@ -324,29 +336,21 @@ func (w *sendWorker) again(ctx context.Context, index, pos int64) error {
 	return w.whole(ctx, index, w.work, n, mine)
 }
 
-// taste remembers whether narrowing has paid lately. Where whole chunks
-// differ, asking costs a round trip and a hash for nothing.
+// taste remembers whether whole chunks have differed lately. Then marks of
+// their pages are for nothing.
 type taste struct {
-	skip int // chunks to send whole before asking again
-	step int
+	full int // chunks in a row that differed in most of their pages
 }
 
-// maxSkip bounds how long a changed habit of the disk goes unnoticed: 32 MiB.
-const maxSkip = 32
+// eagerAfter chunks of that kind the next ones are expected to be alike.
+const eagerAfter = 2
 
-func (t *taste) narrow() bool {
-	if t.skip > 0 {
-		t.skip--
-		return false
-	}
-	return true
-}
+func (t *taste) eager() bool { return t.full >= eagerAfter }
 
 func (t *taste) learn(changed, pages int) {
 	if changed*4 < pages*3 {
-		*t = taste{}
+		t.full = 0
 		return
 	}
-	t.step = min(maxSkip, max(1, t.step*2))
-	t.skip = max(t.skip, t.step)
+	t.full++
 }

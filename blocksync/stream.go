@@ -50,7 +50,7 @@ func SendStream(ctx context.Context, lane Lane, r io.Reader, set Settings) (Stre
 	s := &streamSender{
 		wire: &wire{lane: lane, end: endSource, path: streamName, limit: set.Limit, meter: m,
 			stream: true, pass: binary.LittleEndian.Uint32(id[:])},
-		hash: blake3.New(), slabs: newPool(streamSlabs, MaxPayload), full: make(chan part),
+		hash: blake3.New(), slabs: newPool(&sourceMemory, streamSlabs, MaxPayload), full: make(chan part),
 	}
 	stop := reportProgress(set.Progress, m)
 	defer stop()

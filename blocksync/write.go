@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // errMisfit is the content's disagreement with its digest: worth one more try.
@@ -13,18 +12,24 @@ var errMisfit = errors.New("content does not fit its digest")
 // writeWorker checks and writes what arrives.
 type writeWorker struct {
 	*receiver
-	sub  *subHasher
-	inf  *inflater
-	body []byte // an answer under construction
-	old  *slab  // the chunk as it is on the device
-	work *slab  // what came, decompressed
+	marker *marker
+	inf    *inflater
+	body   []byte // an answer under construction
+	own    held   // of a chunk that is not kept, or not narrowed
+	work   *slab  // what came, decompressed
+}
+
+// held is what a writer knows of a chunk on the device while it is narrowed.
+type held struct {
+	slab *slab    // its marks are the chunk's, whether its blocks are there or not
+	read blockSet // these blocks are there
 }
 
 // newWorkers makes all of them before any runs: there are slabs for all then.
 func (r *receiver) newWorkers() ([]*writeWorker, error) {
 	var out []*writeWorker
-	for range r.set.Readers {
-		sub, err := newSubHasher(r.begin.secret)
+	for range r.crew {
+		m, err := newMarker(r.begin.secret)
 		if err != nil {
 			return nil, err
 		}
@@ -32,12 +37,16 @@ func (r *receiver) newWorkers() ([]*writeWorker, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, &writeWorker{receiver: r, sub: sub, inf: inf, old: r.slabs.mustTake(), work: r.slabs.mustTake()})
+		out = append(out, &writeWorker{receiver: r, marker: m, inf: inf, own: held{slab: r.slabs.mustTake()}, work: r.slabs.mustTake()})
 	}
 	return out, nil
 }
 
-func (w *writeWorker) close() { w.inf.close() }
+func (w *writeWorker) close() {
+	w.inf.close()
+	w.slabs.put(w.own.slab)
+	w.slabs.put(w.work)
+}
 
 func (w *writeWorker) run(ctx context.Context) error {
 	for {
@@ -67,9 +76,7 @@ func (w *writeWorker) do(ctx context.Context, j job) error {
 	case kindZero:
 		err = w.zero(j)
 	case kindWhole:
-		if s := w.unhold(j.pos); s != nil { // all pages differed
-			w.slabs.put(s)
-		}
+		w.release(w.unhold(j.pos)) // all pages differed
 		err = w.whole(j)
 	case kindCoarse:
 		return w.answer(ctx, j)
@@ -100,15 +107,15 @@ func (w *writeWorker) refuse(ctx context.Context, j job, why error) error {
 	return w.wire.sendBody(ctx, kindRefuse, j.frame.Index, nil)
 }
 
-// written notes that the chunk now has the content with digest d.
-func (w *writeWorker) written(j job, d digest, bytes int) {
+// written notes that the chunk now has the content with mark k.
+func (w *writeWorker) written(j job, k mark, bytes int) {
 	w.meter.written.Add(int64(bytes))
 	w.meter.done.Add(int64(j.n))
 	w.meter.differed.Add(1)
 	w.meter.differing.Add(int64(j.n))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	copy(w.digests[j.pos*32:], d[:])
+	copy(w.marks[j.pos*markSize:], k[:])
 	w.state[j.pos] = recvWritten
 	if j.retry {
 		w.refused--
@@ -116,15 +123,14 @@ func (w *writeWorker) written(j job, d digest, bytes int) {
 }
 
 func (w *writeWorker) zero(j job) error {
-	d := w.reader.zeroes.of(j.n)
-	if len(j.frame.Payload) != 0 || seal(&j.frame, d) != j.frame.Digest {
+	if len(j.frame.Payload) != 0 || seal(&j.frame, contentOf(mark{})) != j.frame.Digest {
 		return errMisfit
 	}
 	if err := w.reader.dev.zero(j.off, j.n); err != nil {
 		return err
 	}
 	w.meter.zero.Add(int64(j.n))
-	w.written(j, d, j.n)
+	w.written(j, mark{}, j.n)
 	return nil
 }
 
@@ -151,142 +157,195 @@ func (w *writeWorker) whole(j job) error {
 	if len(b) != j.n {
 		return fmt.Errorf("%w: %d bytes instead of %d", errMisfit, len(b), j.n)
 	}
-	if addressOf(b)%pageSize != 0 { // a lane's buffer; direct writes need a page
+	if addressOf(b)%pageSize != 0 { // direct writes need a page
 		b = append(w.work.empty(), b...)
 	}
-	d := sum(b)
-	if seal(&j.frame, d) != j.frame.Digest {
+	blocks := countBlocks(j.n, coarseBlock)
+	marks := w.own.slab.marks[:blocks*markSize]
+	w.marker.blocks(marks, b, allBlocks(blocks))
+	k := w.marker.chunk(marks)
+	if seal(&j.frame, contentOf(k)) != j.frame.Digest {
 		return errMisfit
 	}
 	if err := w.reader.dev.writeAt(b, j.off); err != nil {
 		return err
 	}
 	w.meter.sent.Add(int64(j.n))
-	w.written(j, d, j.n)
+	w.written(j, k, j.n)
 	return nil
 }
 
-// answer tells the source which pages may differ, by their sub-digests.
+// answer tells the source what may differ: blocks, and of most of them the pages.
 func (w *writeWorker) answer(ctx context.Context, j job) error {
 	blocks := countBlocks(j.n, coarseBlock)
 	theirs := j.frame.Payload
-	if len(theirs) != blocks*subSize {
-		return w.wire.corrupt(j.off, "%d bytes of sub-digests for %d blocks", len(theirs), blocks)
+	if len(theirs) != blocks*markSize || j.frame.Flags&^flagEager != 0 {
+		return w.wire.corrupt(j.off, "%d bytes of marks for %d blocks, flags %#x", len(theirs), blocks, j.frame.Flags)
 	}
-	s, keep := w.old, false
-	select {
-	case <-w.slabs.tokens: // room to keep the old content for the pages to come
-		s, keep = w.slabs.take(), true
-	default:
+	h, kept := &w.own, false
+	if s, ok := w.slabs.try(); ok { // room to keep the old content for the pages to come
+		h, kept = &held{slab: s}, true
 	}
-	if err := w.reader.dev.readAt(s.bytes(j.n+slack), j.n, j.off); err != nil {
+	h.read = 0
+	marks := h.slab.marks[:blocks*markSize]
+	w.mu.Lock()
+	known := w.lately.get(j.pos, marks)
+	w.mu.Unlock()
+	if !known {
+		if err := w.readWhole(h, j); err != nil {
+			return err
+		}
+	}
+	f := fineBody{differ: differing(marks, theirs)}
+	if j.frame.Flags&flagEager != 0 {
+		f.entire = f.differ.inner(blocks)
+	}
+	w.wire.release(&j.frame)
+	if err := w.readBlocks(h, j, f.differ&^f.entire); err != nil {
 		return err
 	}
-	w.meter.read.Add(int64(j.n))
-	w.body = w.answerBody(s.bytes(j.n), theirs)
-	w.wire.release(&j.frame)
+	w.body = appendFine(w.body[:0], f.differ, f.entire)
+	for i := range blocks {
+		if (f.differ &^ f.entire).has(i) {
+			w.body = w.marker.appendPages(w.body, blockOf(h.slab.bytes(j.n), i))
+		}
+	}
 	w.mu.Lock()
 	w.state[j.pos] = recvAnswered
-	if keep {
-		w.held[j.pos] = s
+	if kept {
+		w.held[j.pos] = h
 	}
 	w.mu.Unlock()
 	return w.wire.sendBody(ctx, kindFine, j.frame.Index, w.body)
 }
 
-func (w *writeWorker) answerBody(content, theirs []byte) []byte {
-	blocks := countBlocks(len(content), coarseBlock)
-	head := bitmapLen(blocks)
-	body := append(w.body[:0], make([]byte, head)...)
-	for i := range blocks {
-		block := content[i*coarseBlock : min(len(content), (i+1)*coarseBlock)]
-		at := len(body)
-		body = w.sub.append(body, block, coarseBlock)
-		equal := slices.Equal(body[at:], theirs[i*subSize:(i+1)*subSize])
-		body = body[:at]
-		if !equal {
-			bitmap(body[:head]).set(i)
-			body = w.sub.append(body, block, finePage)
-		}
-	}
-	return body
-}
-
-// unhold returns the kept old content of a chunk, if there was room to keep it.
-func (w *writeWorker) unhold(pos int64) *slab {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.held[pos]
-	delete(w.held, pos)
-	return s
-}
-
-// under returns a slab with what the pages of a frame lie on: zeroes, or the
-// old content, kept or read again. It is w.old, or belongs to the caller.
-func (w *writeWorker) under(j job) (*slab, error) {
-	if j.frame.Flags&flagBlank != 0 {
-		clear(w.old.bytes(j.n))
-		return w.old, nil
-	}
-	if s := w.unhold(j.pos); s != nil {
-		return s, nil
-	}
-	if err := w.reader.dev.readAt(w.old.bytes(j.n+slack), j.n, j.off); err != nil {
-		return nil, err
+// readWhole reads and marks all of the chunk.
+func (w *writeWorker) readWhole(h *held, j job) error {
+	if err := w.reader.dev.readAt(h.slab.bytes(j.n+slack), j.n, j.off); err != nil {
+		return err
 	}
 	w.meter.read.Add(int64(j.n))
-	return w.old, nil
+	h.read = allBlocks(countBlocks(j.n, coarseBlock))
+	w.marker.blocks(h.slab.marks[:], h.slab.bytes(j.n), h.read)
+	return nil
+}
+
+// readBlocks reads the blocks that are not there yet, neighbours in one go.
+func (w *writeWorker) readBlocks(h *held, j job, which blockSet) error {
+	which &^= h.read
+	for i := 0; i < maxBlocks; i++ {
+		if !which.has(i) {
+			continue
+		}
+		from := i
+		for i < maxBlocks && which.has(i) {
+			i++
+		}
+		a, n := from*coarseBlock, min(j.n, i*coarseBlock)-from*coarseBlock
+		if err := w.reader.dev.readAt(h.slab.bytes(j.n + slack)[a:], n, j.off+int64(a)); err != nil {
+			return err
+		}
+		w.meter.read.Add(int64(n))
+	}
+	h.read |= which
+	return nil
+}
+
+// unhold returns what was kept of a chunk, nil if there was no room.
+func (w *writeWorker) unhold(pos int64) *held {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := w.held[pos]
+	delete(w.held, pos)
+	return h
+}
+
+// release gives the slab of what unhold returned back.
+func (w *writeWorker) release(h *held) {
+	if h != nil && h != &w.own {
+		w.slabs.put(h.slab)
+	}
+}
+
+// under is what the pages of a frame lie on: zeroes, or the old content, kept
+// or read again.
+func (w *writeWorker) under(j job) (*held, error) {
+	if j.frame.Flags&flagBlank != 0 {
+		clear(w.own.slab.bytes(j.n))
+		clear(w.own.slab.marks[:])
+		w.own.read = allBlocks(countBlocks(j.n, coarseBlock))
+		return &w.own, nil
+	}
+	if h := w.unhold(j.pos); h != nil {
+		return h, nil
+	}
+	return &w.own, w.readWhole(&w.own, j)
 }
 
 // pages lays the pages over the old content, checks the whole, and writes what changed.
 func (w *writeWorker) pages(j job) error {
-	s, err := w.under(j)
+	h, err := w.under(j)
 	if err != nil {
 		return err
 	}
-	if s != w.old {
-		defer w.slabs.put(s)
-	}
+	defer w.release(h)
 	body, err := w.content(&j.frame)
 	if err != nil {
 		return err
 	}
-	marks, content, err := decodePages(body, j.n)
+	marked, content, err := decodePages(body, j.n)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMisfit, err)
 	}
-	chunk, size := s.bytes(j.n), len(content)
+	chunk, size := h.slab.bytes(j.n), len(content)
+	touched, full := marked.blocks(j.n)
+	if touched&^(h.read|full) != 0 {
+		return fmt.Errorf("%w: pages in a block that was not asked for", errMisfit)
+	}
 	for i := range countBlocks(j.n, finePage) {
-		if marks.has(i) {
+		if marked.has(i) {
 			content = content[copy(chunk[i*finePage:min(j.n, (i+1)*finePage)], content):]
 		}
 	}
-	d := sum(chunk)
-	if seal(&j.frame, d) != j.frame.Digest {
+	marks := h.slab.marks[:countBlocks(j.n, coarseBlock)*markSize]
+	w.marker.blocks(marks, chunk, touched)
+	k := w.marker.chunk(marks)
+	if seal(&j.frame, contentOf(k)) != j.frame.Digest {
 		return errMisfit
 	}
-	if err := w.writeMarked(chunk, marks, j.off); err != nil {
+	gap := mergeGap
+	if j.frame.Flags&flagBlank != 0 {
+		gap = 0 // what is not written stays a hole
+	}
+	if err := w.writeMarked(chunk, marked, h.read|full, gap, j.off); err != nil {
 		return err
 	}
 	w.meter.sent.Add(int64(size))
 	w.meter.narrowed.Add(1)
-	w.written(j, d, size)
+	w.written(j, k, size)
 	return nil
 }
 
-// writeMarked writes the marked pages of the chunk, neighbours in one go.
-func (w *writeWorker) writeMarked(chunk []byte, marks bitmap, off int64) error {
+// mergeGap pages between two that changed are written once more with them: one
+// request of 32 KiB costs any disk less than two of 4 KiB.
+const mergeGap = 6
+
+// writeMarked writes the marked pages of the chunk: neighbours in one go, and
+// those with at most gap pages between them, where all of their content is there.
+func (w *writeWorker) writeMarked(chunk []byte, marked bitmap, there blockSet, gap int, off int64) error {
 	n := countBlocks(len(chunk), finePage)
-	for i := 0; i < n; {
-		if !marks.has(i) {
-			i++
+	for i := 0; i < n; i++ {
+		if !marked.has(i) {
 			continue
 		}
-		from := i
-		for i < n && marks.has(i) {
-			i++
+		from, to := i, i+1 // pages to write
+		for i++; i < n && i <= to+gap && there.has(i/pagesInBlock); i++ {
+			if marked.has(i) {
+				to = i + 1
+			}
 		}
-		a, b := from*finePage, min(len(chunk), i*finePage)
+		i = to - 1
+		a, b := from*finePage, min(len(chunk), to*finePage)
 		if err := w.reader.dev.writeAt(chunk[a:b], off+int64(a)); err != nil {
 			return err
 		}
