@@ -74,10 +74,8 @@ type sameRuns []result
 func (g sameRuns) row() string {
 	r := g[0]
 	size := gib(r.Bytes)
-	best := r.Wall.Seconds()
 	var most int64
 	for _, q := range g {
-		best = min(best, q.Wall.Seconds())
 		most = max(most, q.SourcePeak, q.DestinationPeak)
 	}
 	peak := "-"
@@ -89,7 +87,7 @@ func (g sameRuns) row() string {
 		peak = fmt.Sprintf("%d / %d", src>>20, dst>>20)
 	}
 	return fmt.Sprintf("| %s | %s | %.2f | %d | %d | %d | %.2f | %.2f | %.0f | **%.2f** | %.2f | %.2f | %.2f | %s |\n", r.Workload, cell(r.Tool), size, r.Disks, r.Lanes, len(g),
-		bench.MedianBy(g, wallOf), best, 100*bench.MedianBy(g, func(r result) float64 { return r.Others }), bench.MedianBy(g, cpuOf)/size,
+		bench.MedianBy(g, wallOf), best(g), 100*bench.MedianBy(g, func(r result) float64 { return r.Others }), bench.MedianBy(g, cpuOf)/size,
 		bench.MedianBy(g, func(r result) float64 { return r.Source.Seconds() })/size,
 		bench.MedianBy(g, func(r result) float64 { return r.Destination.Seconds() })/size,
 		bench.MedianBy(g, wireOf)/(1<<20), peak)
