@@ -212,10 +212,20 @@ type serverLog struct {
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug().Msgf("nats: "+format, v...) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Warn().Msgf("nats: "+format, v...) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.log.Error().Msgf("nats: "+format, v...) }
-func (l *serverLog) Debugf(format string, v ...any)  { l.log.Trace().Msgf("nats: "+format, v...) }
-func (l *serverLog) Tracef(format string, v ...any)  { l.log.Trace().Msgf("nats: "+format, v...) }
+
+// Warnf: that a lane speaks TLS from its first byte on is a wish, and nobody
+// but a lane's source ever comes there.
+func (l *serverLog) Warnf(format string, v ...any) {
+	level := zerolog.WarnLevel
+	if strings.Contains(format, "TLS Handshake First") {
+		level = zerolog.DebugLevel
+	}
+	l.log.WithLevel(level).Msgf("nats: "+format, v...)
+}
+
+func (l *serverLog) Errorf(format string, v ...any) { l.log.Error().Msgf("nats: "+format, v...) }
+func (l *serverLog) Debugf(format string, v ...any) { l.log.Trace().Msgf("nats: "+format, v...) }
+func (l *serverLog) Tracef(format string, v ...any) { l.log.Trace().Msgf("nats: "+format, v...) }
 
 func (l *serverLog) Fatalf(format string, v ...any) {
 	l.log.Error().Msgf("nats: "+format, v...)
