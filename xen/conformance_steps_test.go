@@ -324,6 +324,9 @@ func (s *suite) shutDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.runs(t)
+	until(t, "the guest is up", func() bool {
+		return len(s.ready) == 0 || exec.Command(s.ready[0], s.ready[1:]...).Run() == nil
+	})
 	if err := s.src.Shutdown(t.Context(), d.ID, xen.Wait); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ type toolstack struct {
 	// name is one word, it names a UUID, and its first disk is there by the same
 	// path on both hosts. The guest runs on the source only.
 	Config string
+	// Ready is a command that ends with 0 once the guest is up; none: at once. A
+	// PVH guest that is told to shut down before its init runs never does.
+	Ready []string
 }
 
 func TestConformance(t *testing.T) {
@@ -90,6 +93,7 @@ type suite struct {
 	cfg        string
 	name, uuid string
 	disk       string
+	ready      []string
 	id         int // of the guest at the source
 }
 
@@ -99,7 +103,7 @@ func newSuite(t *testing.T, on toolstack) *suite {
 	s := &suite{
 		src: xen.XL{Command: on.Source.Command, Xenstore: on.Source.Xenstore}.Held(lock, holder()),
 		dst: xen.XL{Command: on.Destination.Command, Xenstore: on.Destination.Xenstore}.Held(lock, holder()),
-		cfg: on.Config,
+		cfg: on.Config, ready: on.Ready,
 	}
 	s.readConfig(t)
 	return s

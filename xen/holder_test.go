@@ -54,11 +54,14 @@ func taken(t *testing.T, path string) bool {
 }
 
 // until waits for something to become true; the test fails after 20 s.
+const patience = 5 * time.Minute
+
+// until waits; a real guest on an emulated host takes a minute to boot.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s until %s", what)
+			t.Fatalf("waited %s until %s", patience, what)
 		}
 	}
 }

@@ -56,7 +56,7 @@ deploy() {
 	build_program xmig ./cmd/xmig
 	build_program lab-guest ./test/xenlab/guest
 	say "xmig is built"
-	start_program xmig server --state-dir "$run/server" --listen "$lab_address:$bus_port"
+	start_program xmig server --state-dir "$run/server" --listen "$lab_address:$bus_port" --node-ttl 60s
 	for host in "${hosts[@]}"; do
 		push "$run/xmig" "$host:/usr/local/bin/xmig"
 		push "$run/lab-guest" "$host:/usr/local/bin/lab-guest"

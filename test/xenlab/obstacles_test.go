@@ -26,13 +26,13 @@ func (l *lab) Obstacles(guest string) []moves.Obstacle {
 		},
 		{
 			Name:  "disk used by another guest",
-			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, other("db01", 32, root))),
+			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, other("db01", 96, root))),
 			Clear: do(fmt.Sprintf("xl destroy db01 && lvremove -q -y vg0/%s-root", guest)),
 			Named: []string{there, root, "attached to domain"},
 		},
 		{
 			Name: "name taken", Move: []string{"--from", l.Hosts()[0]},
-			Place: do(other(guest, 32, "")),
+			Place: do(other(guest, 96, "")),
 			Clear: func() { l.t.Helper(); l.on(there, "xl destroy "+guest); l.awaitSeen(guest, l.Hosts()[0]) },
 			Named: []string{there, "is called " + guest},
 		},

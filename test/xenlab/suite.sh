@@ -8,7 +8,7 @@ at_xmig() { XMIG_NATS=$bus_url XMIG_TIMEOUT=${XMIG_TIMEOUT:-60s} in_lab "$run/xm
 
 # build_test NAME PACKAGE builds a package's tests for the hosts.
 build_test() {
-	(cd "$here/../.." && CGO_ENABLED=0 GOAMD64=v1 nice -n 15 go test -c -trimpath -ldflags '-s -w' -o "$run/$1" "$2")
+	(cd "$here/../.." && CGO_ENABLED=0 GOAMD64=v1 go test -c -trimpath -ldflags '-s -w' -o "$run/$1" "$2")
 }
 
 # suite [FLAG...] runs the Go tests; flags are those of a test binary, without
@@ -58,7 +58,8 @@ conform() {
 	on xen1 'cat >/root/toolstack.json' <<-'EOT'
 		{"Source": {"Command": ["xl"]},
 		 "Destination": {"Command": ["ssh", "xen2", "xl"], "Xenstore": ["ssh", "xen2"]},
-		 "Config": "/root/c1.cfg"}
+		 "Config": "/root/c1.cfg",
+		 "Ready": ["lab-guest", "ask", "10.99.0.13", "verify"]}
 	EOT
 	on xen1 'cd /var/tmp && XMIG_TOOLSTACK=/root/toolstack.json ./xen.test -test.v -test.run TestConformanceOfRealXL' </dev/null
 	for host in "${hosts[@]}"; do
