@@ -1,5 +1,5 @@
-# Recordings of what the real tools print, which tests of the packages xen and
-# node/storage read. Sourced by `lab`.
+# Recordings of what the real xl prints, which tests of package xen read; those
+# of lvm2 are made by node/storage/testdata/lvm2/record.sh. Sourced by `lab`.
 
 # recorded COMMAND prints the command, what it says on xen1, and its exit code.
 recorded() {
@@ -10,8 +10,8 @@ recorded() {
 # record needs the guests at home on xen1, and makes one of its own to save and
 # restore.
 record() {
-	local xen=$here/../../xen/testdata/lab lvm=$here/../../node/storage/testdata/lvm2/lab
-	mkdir -p "$xen" "$lvm"
+	local xen=$here/../../xen/testdata/lab
+	mkdir -p "$xen"
 	guest_type[c1]=pvh
 	build_guest_root
 	push "$run/guest-root.img" xen1:/var/tmp/guest-root.img
@@ -23,7 +23,6 @@ record() {
 	on xen1 'xl list -l' </dev/null >"$xen/xl-list-l.json"
 	on xen1 'xenstore-ls -f /local/domain/0/backend/vbd' </dev/null >"$xen/xenstore-backend-vbd.txt"
 	on xen1 'xl block-list d1' </dev/null >"$xen/xl-block-list-d1.txt"
-	on xen1 'lvs --reportformat json --units b --nosuffix -o vg_name,lv_name,lv_size,lv_attr,lv_tags' </dev/null >"$lvm/lvs.json"
 	on xen1 'xl unpause c1' </dev/null
 	within 120 "a heartbeat of c1" beats c1 "$(date -u +%FT%T.%NZ)"
 	recorded 'xl save -p c1 /var/tmp/c1.image' >"$xen/save-ok.txt"
