@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"xmig/cmd/xmig/bench"
 )
@@ -19,6 +18,7 @@ type contest struct {
 	dir    string // where the disks lie
 	size   int64
 	rounds int
+	needed bool    // no tools but those that bars speak of
 	quiet  float64 // a run during which others had more of the machine is repeated,
 	again  int     // so often at most
 	log    io.Writer
@@ -84,7 +84,7 @@ func (c *contest) run(ctx context.Context, only []string) (all []result, err err
 				continue
 			}
 			for _, t := range tools() {
-				if !slices.Contains(strings.Fields(t.in), w.name) {
+				if !t.measured(w.name, c.needed) {
 					continue
 				}
 				r, err := c.quietest(ctx, stage, w, t)

@@ -32,6 +32,7 @@ type options struct {
 	Install   bool
 	Rounds    int
 	SizeMiB   int64
+	Needed    bool
 	Quiet     float64
 	Again     int
 	Dir       string
@@ -49,6 +50,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.Install, "install", false, "install the tools from Debian first")
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds; every tool has one run per workload in each")
 	f.Int64Var(&o.SizeMiB, "size", 1024, "size of the disk in MiB; --dir holds two of them")
+	f.BoolVar(&o.Needed, "needed", false, "of part peers, only the tools that promises are about")
 	f.Float64Var(&o.Quiet, "quiet", 0.1, "share of the machine that others may have during a run")
 	f.IntVar(&o.Again, "again", 0, "how often a run that was not quiet is repeated; the quietest counts")
 	f.StringVar(&o.Dir, "dir", "/dev/shm", "directory in memory for the disks")
@@ -170,7 +172,7 @@ func inside(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s version: %w", o.Xmig, err)
 	}
-	c := &contest{m: m, d: d, xmig: o.Xmig, dir: disks, size: o.SizeMiB << 20, rounds: o.Rounds, quiet: o.Quiet, again: o.Again, log: os.Stderr}
+	c := &contest{m: m, d: d, xmig: o.Xmig, dir: disks, size: o.SizeMiB << 20, rounds: o.Rounds, needed: o.Needed, quiet: o.Quiet, again: o.Again, log: os.Stderr}
 	out := &outcome{Version: strings.TrimSpace(string(version)), Machine: machineName(), Size: c.size}
 	err = c.all(ctx, o, large, out)
 	if werr := write(o, out); err == nil {
