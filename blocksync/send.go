@@ -85,9 +85,10 @@ func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error)
 	}
 	m := newMeter(p)
 	crew := sourceMemory.begin(set.Readers)
+	pc := &pace{crew: crew, limit: set.Limits.perByte}
 	s := &sender{
 		set: set, pass: pass, plan: p, meter: m,
-		wire:    &wire{lane: lane, end: endSource, path: src.path, limit: set.Limit, meter: m, pass: pass.Number},
+		wire:    &wire{lane: lane, end: endSource, path: src.path, limit: set.Limits, pace: pc, meter: m, pass: pass.Number},
 		reader:  &reader{dev: src, meter: m},
 		claims:  newClaims(p, src),
 		crew:    crew,

@@ -22,7 +22,7 @@ func newSendWorker(s *sender) (*sendWorker, error) {
 	if err != nil {
 		return nil, err
 	}
-	sq, err := newSqueezer(s.set.Compress)
+	sq, err := newSqueezer(s.set.Compress, s.wire.pace)
 	if err != nil {
 		return nil, err
 	}

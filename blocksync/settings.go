@@ -32,11 +32,12 @@ const (
 type Compress uint8
 
 const (
-	// CompressAuto compresses a chunk if a small sample of it shrinks.
+	// CompressAuto compresses a chunk if a small sample of it shrinks and the
+	// link is slower than the compression.
 	CompressAuto Compress = iota
 	// CompressOff never compresses.
 	CompressOff
-	// CompressOn tries every chunk, and still sends it plain when it does not shrink.
+	// CompressOn compresses a chunk if a small sample of it shrinks, however fast the link is.
 	CompressOn
 )
 
@@ -63,12 +64,27 @@ type Settings struct {
 	Readers   int           // reads in flight at this end, 1 to MaxReaders
 	Compress  Compress      //
 	Verify    Verify        //
-	Limit     *rate.Limiter // payload bytes per second, may be shared and changed at any time; nil: no limit
+	Limits    Limits        // bandwidth; see there
 	SyncEvery time.Duration // destination: time between flushes during the pass
 
 	// Progress, if not nil, is called from one goroutine about five times a
 	// second and once at the end. It must not block.
 	Progress func(Progress)
+}
+
+// Limits are payload bytes per second, all of which hold: a job's, a host's.
+// Each may be shared and changed at any time.
+type Limits []*rate.Limiter
+
+// perByte is the seconds for a byte that the tightest of them grants; 0: none does.
+func (l Limits) perByte() float64 {
+	var most float64
+	for _, x := range l {
+		if r := x.Limit(); r != rate.Inf && r > 0 {
+			most = max(most, 1/float64(r))
+		}
+	}
+	return most
 }
 
 // Validate reports every fault of the settings.

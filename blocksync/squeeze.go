@@ -2,6 +2,9 @@ package blocksync
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -20,13 +23,14 @@ const (
 // squeezer compresses content. It belongs to one goroutine.
 type squeezer struct {
 	mode   Compress
+	pace   *pace // of all squeezers of a pass
 	enc    *zstd.Encoder
 	sample []byte
 	out    []byte
 }
 
-func newSqueezer(mode Compress) (*squeezer, error) {
-	s := &squeezer{mode: mode}
+func newSqueezer(mode Compress, p *pace) (*squeezer, error) {
+	s := &squeezer{mode: mode, pace: p}
 	if mode == CompressOff {
 		return s, nil
 	}
@@ -44,10 +48,12 @@ func newSqueezer(mode Compress) (*squeezer, error) {
 
 // pack appends src, compressed, to dst, if that pays.
 func (s *squeezer) pack(dst, src []byte) ([]byte, bool) {
-	if s.mode == CompressOff || s.mode == CompressAuto && !s.promising(src) {
+	if s.mode == CompressOff || s.mode == CompressAuto && !s.pace.worth() || !s.promising(src) {
 		return nil, false
 	}
+	began := time.Now()
 	out := s.enc.EncodeAll(src, dst)
+	s.pace.squeezed(len(src), time.Since(began))
 	return out, pays(len(out)-len(dst), len(src))
 }
 
@@ -65,6 +71,66 @@ func (s *squeezer) promising(src []byte) bool {
 }
 
 func pays(out, in int) bool { return out <= in-in>>gainShift }
+
+// pace compares how fast the link takes bytes with how fast they are
+// compressed. Where the link is faster, compression only delays.
+type pace struct {
+	crew  int                      // squeezers
+	limit func() (perByte float64) // seconds that a bandwidth cap grants for a byte; 0: none
+
+	mu       sync.Mutex
+	link     float64 // seconds per byte sent, a moving average; 0: not known yet
+	squeeze  float64 // seconds per byte compressed, by one squeezer
+	declined int
+}
+
+const (
+	// paceWeight of the newest value: a change shows within some ten chunks.
+	paceWeight = 1.0 / 8
+
+	// paceProbe: of so many contents that are left as they are, one is
+	// compressed, to know whether that is still slower.
+	paceProbe = 64
+
+	// paceBytes: smaller frames tell nothing about the link.
+	paceBytes = 64 << 10
+)
+
+func (p *pace) sent(bytes int, took time.Duration) {
+	if bytes >= paceBytes {
+		p.learn(&p.link, bytes, took)
+	}
+}
+
+func (p *pace) squeezed(bytes int, took time.Duration) {
+	if bytes >= paceBytes {
+		p.learn(&p.squeeze, bytes, took)
+	}
+}
+
+func (p *pace) learn(v *float64, bytes int, took time.Duration) {
+	now := took.Seconds() / float64(bytes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if *v == 0 {
+		*v = now
+		return
+	}
+	*v += (now - *v) * paceWeight
+}
+
+// worth reports whether the next content shall be compressed if it shrinks.
+func (p *pace) worth() bool {
+	capped := p.limit()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	together := float64(min(p.crew, runtime.GOMAXPROCS(0)))
+	if p.link == 0 || p.squeeze == 0 || max(p.link, capped)*together >= p.squeeze {
+		return true
+	}
+	p.declined++
+	return p.declined%paceProbe == 0
+}
 
 func (s *squeezer) close() {
 	if s.enc != nil {

@@ -48,7 +48,7 @@ func SendStream(ctx context.Context, lane Lane, r io.Reader, set Settings) (Stre
 	_, _ = rand.Read(id[:]) // never fails
 	m := &meter{start: time.Now()}
 	s := &streamSender{
-		wire: &wire{lane: lane, end: endSource, path: streamName, limit: set.Limit, meter: m,
+		wire: &wire{lane: lane, end: endSource, path: streamName, limit: set.Limits, meter: m,
 			stream: true, pass: binary.LittleEndian.Uint32(id[:])},
 		hash: blake3.New(), slabs: newPool(&sourceMemory, streamSlabs, MaxPayload), full: make(chan part),
 	}
@@ -78,7 +78,8 @@ type streamSender struct {
 
 func (s *streamSender) run(ctx context.Context, r io.Reader, mode Compress) (StreamResult, error) {
 	var res StreamResult
-	sq, err := newSqueezer(mode)
+	s.wire.pace = &pace{crew: 1, limit: s.wire.limit.perByte}
+	sq, err := newSqueezer(mode, s.wire.pace)
 	if err != nil {
 		return res, err
 	}

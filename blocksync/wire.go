@@ -20,7 +20,8 @@ type wire struct {
 	lane  Lane
 	end   string // the name of this end in messages
 	path  string // this end's device
-	limit *rate.Limiter
+	limit Limits
+	pace  *pace // of the link; nil: nobody asks
 	meter *meter
 
 	// stream says that pass is the random number of a stream: frames of any
@@ -55,8 +56,12 @@ func (w *wire) send(ctx context.Context, f Frame, content digest) error {
 	f.Pass = w.pass
 	f.Digest = seal(&f, content)
 	w.out = f
+	began := time.Now()
 	err := w.lane.Send(ctx, &w.out)
 	w.out = Frame{}
+	if w.pace != nil {
+		w.pace.sent(len(f.Payload), time.Since(began))
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -72,22 +77,30 @@ func (w *wire) sendBody(ctx context.Context, kind Kind, index int64, body []byte
 	return w.send(ctx, Frame{Kind: kind, Index: index, Length: len(body), Payload: body}, sum(body))
 }
 
-// pay waits until the limiter grants n bytes, in parts that fit its burst.
+// pay waits until every limiter grants n bytes.
 func (w *wire) pay(ctx context.Context, n int) error {
-	if w.limit == nil {
-		return nil
+	for _, l := range w.limit {
+		if err := payTo(ctx, l, n); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// payTo takes the grants in parts that fit the burst and take a tenth of a
+// second each: what is waited for already a change of the rate does not shorten.
+func payTo(ctx context.Context, l *rate.Limiter, n int) error {
 	for n > 0 {
 		part := n
-		if w.limit.Limit() != rate.Inf {
-			part = min(n, max(1, w.limit.Burst()))
+		if r := l.Limit(); r != rate.Inf {
+			part = max(1, min(n, l.Burst(), int(r/10)))
 		}
-		if err := w.limit.WaitN(ctx, part); err != nil {
+		if err := l.WaitN(ctx, part); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			// The burst was lowered between the two calls, or the deadline is too near.
-			if part > w.limit.Burst() {
+			if part > l.Burst() {
 				continue
 			}
 			return fmt.Errorf("bandwidth limit: %w", err)

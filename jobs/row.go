@@ -10,6 +10,13 @@ type Row[T any] struct {
 	Revision uint64
 }
 
+// Throttle is what people want of one host while it runs.
+type Throttle struct {
+	BWLimit *int64    `json:"bwlimit_bytes,omitempty"` // all that it sends, bytes per second, 0 no limit; nil: its configuration's
+	By      string    `json:"by,omitempty"`            // who changed it last
+	At      time.Time `json:"at"`
+}
+
 // Wish is what people want of a job while it is under way. It lies beside the
 // record, which belongs to the job's source node by then.
 type Wish struct {

@@ -32,6 +32,7 @@ type Config struct {
 	ProveWait     time.Duration // how long a guest may take to show that it runs
 	Heartbeat     time.Duration // presence and queue heartbeats
 	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
+	BWLimit       int64         // most that this host sends, bytes per second; 0: no limit
 	Readers       int           // reads in flight per disk, 0: default
 	Compress      string        // auto, on, off
 	Moves         int           // migrations driven at once

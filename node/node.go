@@ -28,18 +28,19 @@ import (
 // Node is one worker. There is one per dom0: it holds the lock of its state
 // directory while it runs.
 type Node struct {
-	cfg      Config
-	bus      *bus.Bus
-	lanes    *bus.LaneServer
-	xl       xen.XL
-	volumes  *storage.Host
-	log      zerolog.Logger
-	instance string
-	started  time.Time
-	bootID   string    // id of this boot of the host
-	booted   time.Time // when it came up, for people
-	compress blocksync.Compress
-	now      func() time.Time
+	cfg       Config
+	bus       *bus.Bus
+	lanes     *bus.LaneServer
+	xl        xen.XL
+	volumes   *storage.Host
+	log       zerolog.Logger
+	instance  string
+	started   time.Time
+	bootID    string    // id of this boot of the host
+	booted    time.Time // when it came up, for people
+	compress  blocksync.Compress
+	bandwidth *bandwidth
+	now       func() time.Time
 
 	src *source
 	dst *destination
@@ -86,6 +87,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	case "off":
 		n.compress = blocksync.CompressOff
 	}
+	n.bandwidth = newBandwidth(cfg.BWLimit)
 	n.src = &source{n: n, open: map[string]*departure{}}
 	n.dst = &destination{n: n, open: map[string]*arrival{}}
 	return n, nil
@@ -115,6 +117,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.known.Run(ctx) })
 	g.Go(func() error { return n.look(ctx) })
+	g.Go(func() error { return n.bandwidth.follow(ctx, n.bus, n.cfg.Name) })
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.sweep(ctx) })
 	n.log.Info().Str("node", n.cfg.Name).Bool("simulated", n.cfg.Simulated).Msg("node is up")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"xmig/blocksync"
 	"xmig/bus"
@@ -27,7 +26,7 @@ type source struct {
 type departure struct {
 	lane    *bus.LaneEnd
 	devices map[string]*blocksync.Device
-	limit   *rate.Limiter
+	limits  blocksync.Limits
 	memory  *jobs.Memory // that was sent (suspend)
 }
 
@@ -56,6 +55,7 @@ func (s *source) close(job string) {
 	d := s.open[job]
 	delete(s.open, job)
 	s.mu.Unlock()
+	s.n.bandwidth.forget(job)
 	d.close()
 }
 
@@ -84,10 +84,7 @@ func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeLane, "lane to %s: %w", job.Destination, err)
 	}
-	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}}
-	if job.Spec.BWLimit > 0 {
-		d.limit = rate.NewLimiter(rate.Limit(job.Spec.BWLimit), max(blocksync.MaxPayload, int(job.Spec.BWLimit/4)))
-	}
+	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, limits: s.n.bandwidth.of(job)}
 	for _, disk := range job.Plan.Disks {
 		if disk.ReadOnly {
 			continue
@@ -118,7 +115,7 @@ func (s *source) sendBootFiles(ctx context.Context, job jobs.Job, d *departure) 
 		if err != nil {
 			return jobs.Failed(jobs.CodeStorage, "%s of vm %s on %s: %w", f.Key, job.VM.Name, s.n.cfg.Name, err)
 		}
-		sent, err := blocksync.SendStream(ctx, d.lane.Channel(fileChannel(i)), in, blocksync.Settings{Limit: d.limit})
+		sent, err := blocksync.SendStream(ctx, d.lane.Channel(fileChannel(i)), in, blocksync.Settings{Limits: d.limits})
 		in.Close()
 		if err != nil {
 			return jobs.RetryLater(jobs.CodeLane, "%s of vm %s: %w", f.Path, job.VM.Name, err)
@@ -157,7 +154,7 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 				return jobs.RetryLater(jobs.CodeLane, "disk %s of vm %s: the lane to %s was opened without it", disk.Name, job.VM.Name, job.Destination)
 			}
 			settings := s.n.syncSettings(job, watch.disk(disk.Name))
-			settings.Limit = d.limit
+			settings.Limits = d.limits
 			res, err := blocksync.Send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
 			if err != nil {
 				return diskError(err, disk.Name, job, s.n.cfg.Name)
@@ -254,7 +251,7 @@ func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain
 		saved <- err
 	}()
 	settings := s.n.syncSettings(job, watch.memory(job.Plan.Guest.Memory))
-	settings.Limit = d.limit
+	settings.Limits = d.limits
 	res, sendErr := blocksync.SendStream(ctx, d.lane.Channel(memoryChannel), r, settings)
 	r.Close() // after an error: xl's next write fails, and it resumes the guest
 	saveErr := <-saved

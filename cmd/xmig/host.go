@@ -13,6 +13,7 @@ import (
 type hostCmd struct {
 	Ls   hostLsCmd   `cmd:"" help:"List the hosts that are there."`
 	Show hostShowCmd `cmd:"" help:"Show all of one host, with its VMs."`
+	Set  hostSetCmd  `cmd:"" help:"Change how fast a host may send, while it runs."`
 }
 
 func (hostCmd) Help() string {

@@ -42,6 +42,7 @@ type nodeCmd struct {
 	ProveWait    time.Duration `default:"20s" help:"How long a guest may take to show that it runs."`
 	Heartbeat    time.Duration `default:"10s" help:"How often this host says that it is there."`
 	LaneTimeout  time.Duration `default:"15s" help:"Silence after which a lane is lost."`
+	BWLimit      rate          `name:"bwlimit" placeholder:"RATE" help:"Most bytes per second that this host sends, all moves together, until 'xmig host set' says otherwise (default: no limit)."`
 	Readers      int           `default:"0" help:"Reads in flight per disk (0: 4)."`
 	Compress     string        `enum:"auto,on,off" default:"auto" help:"Compress what travels: ${enum}."`
 	Moves        int           `default:"2" help:"Migrations away from here that are driven at once."`
@@ -122,7 +123,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"},
 		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: c.Pools,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
-		LinkRate: int64(c.LinkRate), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
+		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
 	}
 	if c.Simulate != "" {
 		if err := c.simulate(&cfg, self); err != nil {

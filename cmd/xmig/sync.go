@@ -152,7 +152,7 @@ const pipeFrames = 16
 func (c *syncCmd) pass(ctx context.Context, t *terminal, src, dst *blocksync.Device) (show.Copied, error) {
 	begin := time.Now()
 	a, b := blocksync.Pipe(pipeFrames)
-	set := blocksync.Settings{Verify: verifies[c.Verify], Limit: limiter(int64(c.BWLimit))}
+	set := blocksync.Settings{Verify: verifies[c.Verify], Limits: limits(int64(c.BWLimit))}
 	var now atomic.Pointer[blocksync.Progress]
 	set.Progress = func(p blocksync.Progress) { now.Store(&p) }
 	var sent, got blocksync.Result
@@ -206,10 +206,10 @@ func (c *syncCmd) draw(ctx context.Context, t *terminal, now *atomic.Pointer[blo
 
 var verifies = map[string]blocksync.Verify{"delta": blocksync.VerifyDelta, "full": blocksync.VerifyFull, "none": blocksync.VerifyNone}
 
-// limiter lets a second's worth go at once, so that one chunk always fits.
-func limiter(perSecond int64) *xrate.Limiter {
+// limits lets a second's worth go at once, so that one chunk always fits.
+func limits(perSecond int64) blocksync.Limits {
 	if perSecond <= 0 {
 		return nil
 	}
-	return xrate.NewLimiter(xrate.Limit(perSecond), int(max(perSecond, blocksync.MaxPayload)))
+	return blocksync.Limits{xrate.NewLimiter(xrate.Limit(perSecond), int(max(perSecond, blocksync.MaxPayload)))}
 }
