@@ -33,7 +33,7 @@ type storedOwner struct {
 }
 
 // errGeneration: the key was written for a store that was lost since.
-var errGeneration = errors.New("the key is of an earlier making of the store; docs/operations.md says what to do when the bus was lost")
+var errGeneration = errors.New("the key is of an earlier making of the store; `xmig recover` makes the keys anew")
 
 // Owner reads a VM's key from the store's leader. A read is no proof; Swap is.
 func (o *Owners) Owner(ctx context.Context, vm string) (jobs.Owner, error) {

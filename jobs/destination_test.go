@@ -145,7 +145,11 @@ func (d *fakeDestination) Go(ctx context.Context, job Job, p Permission) (ran Ra
 		case CopyPaused:
 			d.start()
 		case CopyNone:
-			return Failed(CodeInternal, "GO was given and no domain is there")
+			if !p.Boot {
+				return Failed(CodeInternal, "GO was given and no domain is there")
+			}
+			d.memory = d.disk // booted
+			d.start()
 		}
 		d.say(job, RUNNING)
 		e = d.evidence()
@@ -162,7 +166,7 @@ func (d *fakeDestination) Abort(ctx context.Context, job Job, over AbortScope) (
 		d.closeSession()
 		if job.Kind == KindMigrate {
 			seen := d.seen(job)
-			if err := MayAbort(d.journal, job.Epoch, seen); err != nil {
+			if err := MayAbortByWord(d.journal, job.Epoch, seen, d.node, job.Word); err != nil {
 				return Failed(CodeAborted, "abort: %w", err)
 			}
 			d.say(job, ABORTED)
@@ -195,4 +199,12 @@ func (d *fakeDestination) Settle(ctx context.Context, job Job) error {
 func (d *fakeDestination) Evidence(ctx context.Context, _ VMRef) (e Evidence, err error) {
 	err = d.call(ctx, "Evidence", func() error { e = d.evidence(); return nil })
 	return e, err
+}
+
+func (d *fakeDestination) Discard(ctx context.Context, job Job) error {
+	return d.call(ctx, "Discard", func() error {
+		d.say(job, ABORTED)
+		d.guest = ""
+		return nil
+	})
 }

@@ -2,7 +2,8 @@
 // was asked for (spec.go), the record of a job (record.go, state.go), its steps
 // top to bottom (migrate.go), the runner that drives them durably (runner.go),
 // over the line (line.go) and back (back.go), the rules of the hand-over
-// (handover.go) and pure planning (plan.go, converge.go). It declares the two
+// (handover.go), pure planning (plan.go, converge.go), and how a job ends that
+// nobody drives on (resolve.go, resolver.go). It declares the two
 // ends and the stores it needs (ends.go); others implement them.
 //
 //	queued        ──► planned | cancelled | failed
@@ -53,17 +54,21 @@
 //   - R4 COMMITTING needs SEALED, D's READY known, no command left that could
 //     resume the guest, and a guest that does not run (MayCommit).
 //   - R5 After COMMITTING S goes back only if (a) it knows D's ABORTED, or (b) the
-//     key was exactly {S,e+1,abort-of-e} and S never released (MayGoBack). The
+//     key was exactly {S,e+1,abort-of-e} and S never released, or (c) a person
+//     vouches that D is dead for good (MayGoBack). The
 //     runner gives the VM to no D that is silent, nor to one that a person does
 //     not want any more: it asks D to abort, and swaps for (b) if D is silent.
 //   - R6 RELEASED needs COMMITTING and no BACK (MayRelease). It stands in for the
 //     key when the bus is away, and is given only while D answers.
 //   - R7 D promises GO only with READY, its copy there and paused, COMMITTING
-//     known, and the key {D,e+1,attempt} or RELEASED (MayGo).
+//     known, and the key {D,e+1,attempt} or RELEASED (MayGo). That key is proof of
+//     COMMITTING too (Job.Handed). A person's word that S is dead for good
+//     stands in for all but READY.
 //   - R8 ABORTED wins over everything at D, at each effect (MayGo).
 //   - R9 D may promise ABORTED while it has no GO; after GO only while its copy
 //     is still paused (MayAbort). A copy that is gone after GO proves nothing:
-//     the job is indeterminate. One that is lost before GO makes D abort.
+//     the job is indeterminate, and Resolve boots it at D from its disks. One
+//     that is lost before GO makes D abort.
 //   - R10 A restored copy stays paused until GO; no pipe holds it. The ends see to it.
 //   - R11 The key follows the hosts: S that has gone back, or D that has GO, may
 //     take it, above every epoch anybody used (Repair). A job that went back
@@ -73,7 +78,8 @@
 //     not ABORTED, and has no BACK (MayFinish).
 //
 // model_test.go searches every order of these decisions, in bounds, and shows
-// for each rule what comes of weakening it.
+// for each rule what comes of weakening it; from every world that it finds,
+// Resolve leads to one running copy (model_resolve_test.go).
 //
 // # What it does not know
 //

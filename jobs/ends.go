@@ -60,6 +60,7 @@ type Job struct {
 	Source, Destination string
 	Spec                Spec
 	Plan                Plan
+	Word                *Word `json:"word,omitempty"` // of a person, in a resolution
 }
 
 // Ticket lets the source into the destination's lane. Only the bus reads it.
@@ -254,6 +255,10 @@ const (
 type Permission struct {
 	Key    *Owner  `json:"key,omitempty"`
 	Source Journal `json:"source"`
+	Word   *Word   `json:"word,omitempty"` // of a person, in a resolution
+	// Boot: a copy that went behind GO is booted from its disks. Only a
+	// resolution decides so (R9).
+	Boot bool `json:"boot,omitempty"`
 }
 
 // Evidence is one host's promises about a VM and what it sees of it now.

@@ -3,6 +3,7 @@ package jobs
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Fact is a promise in a host's journal. The rules R1 to R13 of the hand-over
@@ -20,13 +21,15 @@ const (
 	GO         Fact = "GO"         // D: the guest may run here
 	RUNNING    Fact = "RUNNING"    // D: it was seen running under its final name
 	DONE       Fact = "DONE"       // S: the copy here is destroyed
+	DISCARDED  Fact = "DISCARDED"  // S: a person did not want the copy here
 )
 
 // Promise is one fact with the epoch it belongs to.
 type Promise struct {
-	Fact    Fact   `json:"fact"`
-	Epoch   uint64 `json:"epoch"`
-	Attempt string `json:"attempt"`
+	Fact    Fact      `json:"fact"`
+	Epoch   uint64    `json:"epoch"`
+	Attempt string    `json:"attempt"`
+	At      time.Time `json:"at,omitzero"` // for people; nothing is decided by it
 }
 
 // Journal is what one host promised about one VM, in order.
@@ -74,6 +77,7 @@ func (j Journal) epochOfJob(id string) (e uint64) {
 type Known struct {
 	Destination Journal `json:"destination,omitempty"` // read from D, however old
 	Key         *Owner  `json:"key,omitempty"`         // as read or written
+	Word        *Word   `json:"word,omitempty"`        // of a person, in a resolution
 }
 
 // RuleError says which rule forbids an act.
@@ -114,16 +118,21 @@ func MayCommit(s, d Journal, e uint64, sees SourceSees) error {
 	return nil
 }
 
-// MayGoBack decides R3 and R5: may S journal BACK(e)?
+// MayGoBack decides R3 and R5: may S journal BACK(e)? A person's word that D
+// is lost stands in for D's own (c).
 func MayGoBack(s Journal, e uint64, source string, k Known) error {
 	no := func(why string) error { return &RuleError{"R5", "BACK", why, e} }
 	switch {
-	case s.Has(BACK, e), !s.Has(COMMITTING, e):
+	case s.Has(BACK, e):
 		return nil
 	case s.Has(DONE, e):
 		return no("the source's copy was given up")
+	case !s.Has(COMMITTING, e):
+		return nil
 	case k.Destination.Has(ABORTED, e):
 		return nil // (a), even after RELEASED
+	case k.Word != nil && k.Word.Lost != "" && k.Word.Lost != source:
+		return nil // (c)
 	case s.Has(RELEASED, e):
 		return no("the destination was released; only its ABORTED lets the source go back")
 	case k.Key != nil && k.Key.Node == source && k.Key.Epoch == e+1 && k.Key.Attempt == AbortAttempt(e):
@@ -158,7 +167,8 @@ const (
 	CopyHalted CopySeen = "halted"
 )
 
-// MayGo decides R7 and R8: may D journal GO(e)?
+// MayGo decides R7 and R8: may D journal GO(e)? A person's word that S is
+// lost, or that the copy here counts, stands in for S's COMMITTING and the key.
 func MayGo(d Journal, e uint64, attempt, destination string, p Permission, copy CopySeen) error {
 	no := func(why string) error { return &RuleError{"R7", "GO", why, e} }
 	switch {
@@ -166,8 +176,12 @@ func MayGo(d Journal, e uint64, attempt, destination string, p Permission, copy 
 		return &RuleError{"R8", "GO", "the destination aborted this epoch", e}
 	case d.Has(GO, e):
 		return nil
+	case p.Word.keeps(destination) && copy == CopyRuns:
+		return nil
 	case !d.Has(READY, e):
 		return no("the copy is not ready")
+	case p.Word != nil && p.Word.Lost != "" && p.Word.Lost != destination && copy != CopyRuns:
+		return nil // one that is gone is booted from the disks that READY vouches for
 	case copy != CopyPaused && copy != CopyHalted:
 		return no("its copy of this attempt is not there and paused")
 	case !p.Source.Has(COMMITTING, e):

@@ -136,26 +136,26 @@ func TestMayGo(t *testing.T) {
 		copy CopySeen
 		rule string
 	}{
-		{"by the key", ready, Permission{ours, committed}, CopyPaused, ""},
-		{"by RELEASED", ready, Permission{nil, released}, CopyPaused, ""},
-		{"by RELEASED, and the key is S's still", ready, Permission{keyOf(sNode, e7, att), released}, CopyPaused, ""},
-		{"a guest that was halted", ready, Permission{ours, committed}, CopyHalted, ""},
+		{"by the key", ready, Permission{Key: ours, Source: committed}, CopyPaused, ""},
+		{"by RELEASED", ready, Permission{Key: nil, Source: released}, CopyPaused, ""},
+		{"by RELEASED, and the key is S's still", ready, Permission{Key: keyOf(sNode, e7, att), Source: released}, CopyPaused, ""},
+		{"a guest that was halted", ready, Permission{Key: ours, Source: committed}, CopyHalted, ""},
 		{"said already, its copy runs", said(BEGIN, READY, GO), Permission{}, CopyRuns, ""},
-		{"not ready", said(BEGIN), Permission{ours, committed}, CopyPaused, "R7"},
-		{"no copy", ready, Permission{ours, committed}, CopyNone, "R7"},
-		{"a copy that runs although nobody let it", ready, Permission{ours, committed}, CopyRuns, "R7"},
-		{"nothing of the source known", ready, Permission{ours, nil}, CopyPaused, "R7"},
-		{"the source only sealed", ready, Permission{ours, said(BEGIN, SEALED)}, CopyPaused, "R7"},
-		{"neither key nor RELEASED", ready, Permission{nil, committed}, CopyPaused, "R7"},
-		{"the key is S's", ready, Permission{keyOf(sNode, e7, att), committed}, CopyPaused, "R7"},
-		{"H1 READY of an earlier attempt", slices.Concat(at(6, READY), said(BEGIN)), Permission{ours, committed}, CopyPaused, "R7"},
-		{"H1 the key of an earlier attempt", ready, Permission{keyOf(dNode, e7, "job.1"), committed}, CopyPaused, "R7"},
-		{"H1b the very epoch, by a repair", ready, Permission{keyOf(dNode, e7+1, ""), committed}, CopyPaused, "R7"},
-		{"H1b the very epoch, by another attempt", ready, Permission{keyOf(dNode, e7+1, "job.3"), committed}, CopyPaused, "R7"},
-		{"H4 RELEASED of an earlier attempt", ready, Permission{nil, slices.Concat(at(6, COMMITTING, RELEASED), committed)}, CopyPaused, "R7"},
-		{"H6 recover's epoch", ready, Permission{keyOf(dNode, e7+3, att), committed}, CopyPaused, "R7"},
-		{"H9 aborted after GO", said(BEGIN, READY, GO, ABORTED), Permission{ours, released}, CopyPaused, "R8"},
-		{"H9 aborted before GO", said(BEGIN, READY, ABORTED), Permission{ours, released}, CopyPaused, "R8"},
+		{"not ready", said(BEGIN), Permission{Key: ours, Source: committed}, CopyPaused, "R7"},
+		{"no copy", ready, Permission{Key: ours, Source: committed}, CopyNone, "R7"},
+		{"a copy that runs although nobody let it", ready, Permission{Key: ours, Source: committed}, CopyRuns, "R7"},
+		{"nothing of the source known", ready, Permission{Key: ours, Source: nil}, CopyPaused, "R7"},
+		{"the source only sealed", ready, Permission{Key: ours, Source: said(BEGIN, SEALED)}, CopyPaused, "R7"},
+		{"neither key nor RELEASED", ready, Permission{Key: nil, Source: committed}, CopyPaused, "R7"},
+		{"the key is S's", ready, Permission{Key: keyOf(sNode, e7, att), Source: committed}, CopyPaused, "R7"},
+		{"H1 READY of an earlier attempt", slices.Concat(at(6, READY), said(BEGIN)), Permission{Key: ours, Source: committed}, CopyPaused, "R7"},
+		{"H1 the key of an earlier attempt", ready, Permission{Key: keyOf(dNode, e7, "job.1"), Source: committed}, CopyPaused, "R7"},
+		{"H1b the very epoch, by a repair", ready, Permission{Key: keyOf(dNode, e7+1, ""), Source: committed}, CopyPaused, "R7"},
+		{"H1b the very epoch, by another attempt", ready, Permission{Key: keyOf(dNode, e7+1, "job.3"), Source: committed}, CopyPaused, "R7"},
+		{"H4 RELEASED of an earlier attempt", ready, Permission{Key: nil, Source: slices.Concat(at(6, COMMITTING, RELEASED), committed)}, CopyPaused, "R7"},
+		{"H6 recover's epoch", ready, Permission{Key: keyOf(dNode, e7+3, att), Source: committed}, CopyPaused, "R7"},
+		{"H9 aborted after GO", said(BEGIN, READY, GO, ABORTED), Permission{Key: ours, Source: released}, CopyPaused, "R8"},
+		{"H9 aborted before GO", said(BEGIN, READY, ABORTED), Permission{Key: ours, Source: released}, CopyPaused, "R8"},
 	} {
 		mustSay(t, c.name, MayGo(c.d, e7, att, dNode, c.p, c.copy), c.rule)
 	}
@@ -283,9 +283,9 @@ func TestRulesAreAboutOneEpoch(t *testing.T) {
 		sees := SourceSees{Runs: rapid.Bool().Draw(t, "runs")}
 		for name, ask := range map[string]func(s, d Journal) error{
 			"commit":  func(s, d Journal) error { return MayCommit(s, d, e, sees) },
-			"back":    func(s, d Journal) error { return MayGoBack(s, e, sNode, Known{d, key}) },
+			"back":    func(s, d Journal) error { return MayGoBack(s, e, sNode, Known{Destination: d, Key: key}) },
 			"release": func(s, _ Journal) error { return MayRelease(s, e) },
-			"go":      func(s, d Journal) error { return MayGo(d, e, att, dNode, Permission{key, s}, seen) },
+			"go":      func(s, d Journal) error { return MayGo(d, e, att, dNode, Permission{Key: key, Source: s}, seen) },
 			"abort":   func(_, d Journal) error { return MayAbort(d, e, seen) },
 			"finish":  func(s, d Journal) error { return MayFinish(s, d, e) },
 		} {

@@ -248,7 +248,7 @@ func (s *fakeSource) Back(ctx context.Context, job Job, k Known) error {
 
 func (s *fakeSource) Finish(ctx context.Context, job Job, d Journal) error {
 	return s.call(ctx, "Finish", func() error {
-		if err := MayFinish(s.journal, d, job.Epoch); err != nil {
+		if err := MayFinishByWord(s.journal, d, job.Epoch, job.Destination, job.Word); err != nil {
 			return RetryLater(CodeAborted, "finish: %w", err)
 		}
 		s.say(job, DONE)
@@ -263,4 +263,12 @@ func (s *fakeSource) Finish(ctx context.Context, job Job, d Journal) error {
 func (s *fakeSource) Evidence(ctx context.Context, _ VMRef) (e Evidence, err error) {
 	err = s.call(ctx, "Evidence", func() error { e = s.evidence(); return nil })
 	return e, err
+}
+
+func (s *fakeSource) Discard(ctx context.Context, job Job) error {
+	return s.call(ctx, "Discard", func() error {
+		s.say(job, DISCARDED)
+		s.guest = ""
+		return nil
+	})
 }

@@ -27,28 +27,38 @@ func (m *Migration) listen(ctx context.Context) {
 func (m *Migration) forget() { m.known, m.released = Known{}, false }
 
 // begun is the key as this attempt's own swap wrote it: {S,e}.
-func (m *Migration) begun() Owner {
-	job := m.rec.Job()
-	return Owner{VM: job.VM.UUID, Name: job.VM.Name, Node: job.Source, Epoch: job.Epoch, Attempt: job.Attempt, Claim: job.ID}
+func (j Job) begun() Owner {
+	return Owner{VM: j.VM.UUID, Name: j.VM.Name, Node: j.Source, Epoch: j.Epoch, Attempt: j.Attempt, Claim: j.ID}
 }
 
 // handed is the key behind the line: {D,e+1}.
-func (m *Migration) handed() Owner {
-	to := m.begun()
-	to.Node, to.Epoch = m.rec.Destination, to.Epoch+1
+func (j Job) handed() Owner {
+	to := j.begun()
+	to.Node, to.Epoch = j.Destination, to.Epoch+1
 	return to
 }
 
 // aborted is the key as the abort's swap writes it: {S,e+1,abort-of-e}.
-func (m *Migration) aborted() Owner {
-	to := m.begun()
+func (j Job) aborted() Owner {
+	to := j.begun()
 	to.Epoch, to.Attempt = to.Epoch+1, AbortAttempt(to.Epoch)
 	return to
 }
 
+// Handed reports whether the key gives this very attempt's VM to its
+// destination. That swap is made behind COMMITTING only, so the source had
+// promised it, whether or not it can be asked.
+func (j Job) Handed(key Owner) (Journal, bool) {
+	if !key.Is(j.handed()) {
+		return nil, false
+	}
+	return Journal{{Fact: COMMITTING, Epoch: j.Epoch, Attempt: j.Attempt}}, true
+}
+
 // abortSwap bars the way over the line for good, if it comes first (R5b).
 func (m *Migration) abortSwap(ctx context.Context) error {
-	return m.swap(ctx, m.begun(), m.aborted())
+	job := m.rec.Job()
+	return m.swap(ctx, job.begun(), job.aborted())
 }
 
 // swap makes the key known where its outcome is. It waits for a bus that is
@@ -122,8 +132,8 @@ func (m *Migration) repair(ctx context.Context, key Owner) error {
 	}
 	to, ok := Repair(key, m.rec.Source, m.rec.Destination, here.Journal, m.known.Destination, ours)
 	if !ok {
-		return Failed(CodeBlocked, "vm %s: the owner key says %s, epoch %d, and what %s promised does not let it take the VM; ask `xl list` on both, then docs/operations.md",
-			m.rec.VM.Name, key.Node, key.Epoch, m.rec.Source)
+		return Failed(CodeBlocked, "vm %s: the owner key says %s, epoch %d, and what %s promised does not let it take the VM; `xmig resolve %s` shows why and mends it",
+			m.rec.VM.Name, key.Node, key.Epoch, m.rec.Source, m.rec.ID)
 	}
 	return m.swap(ctx, key, to)
 }

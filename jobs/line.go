@@ -125,7 +125,7 @@ func (c *crossing) try(ctx context.Context) (way, error) {
 		return across, nil
 	case !errors.Is(err, ErrConflict):
 		return unsure, err
-	case c.m.known.Key.Is(c.m.aborted()):
+	case c.m.known.Key.Is(c.rec.Job().aborted()):
 		return back, err // R5b
 	}
 	return c.giveUp(work, err) // only the destination's word helps now
@@ -210,7 +210,7 @@ func (c *crossing) giveUp(ctx context.Context, why error) (way, error) {
 	switch serr := c.m.abortSwap(ctx); {
 	case serr == nil:
 		return back, why
-	case errors.Is(serr, ErrConflict) && c.m.known.Key.Is(c.m.handed()):
+	case errors.Is(serr, ErrConflict) && c.m.known.Key.Is(c.rec.Job().handed()):
 		return across, nil // our swap of before was written after all
 	default:
 		return unsure, errors.Join(why, err, serr)

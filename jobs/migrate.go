@@ -238,7 +238,7 @@ func (m *Migration) commit(ctx context.Context) error {
 // to the destination. When the bus stays away, the source's RELEASED takes the
 // key's place (R6), but only for a destination that is there to hear it.
 func (m *Migration) handOver(ctx context.Context) error {
-	err := m.swap(ctx, m.begun(), m.handed())
+	err := m.swap(ctx, m.rec.Job().begun(), m.rec.Job().handed())
 	switch job := m.rec.Job(); {
 	case err == nil:
 		return nil

@@ -108,7 +108,7 @@ func destinationControls() []control {
 		{"H9 R8 goes after ABORTED", twoRun.String(), gos(func(d Journal, e uint64, attempt, node string, p Permission, c CopySeen) error {
 			return MayGo(without(d, ABORTED, e), e, attempt, node, p, c)
 		})},
-		{"R7 goes without a copy", stuckWorlds, gos(func(d Journal, e uint64, attempt, node string, p Permission, _ CopySeen) error {
+		{"R7 goes without a copy", coldBoot.String(), gos(func(d Journal, e uint64, attempt, node string, p Permission, _ CopySeen) error {
 			return MayGo(d, e, attempt, node, p, CopyPaused)
 		})},
 		{"R7 goes without key and RELEASED", twoRun.String(), gos(func(d Journal, e uint64, attempt, node string, p Permission, c CopySeen) error {
@@ -173,6 +173,8 @@ func otherControls() []control {
 		{"H11 R11 D never takes the key after", stuckWorlds, repairs(func(to Owner) bool { return to.Node != dNode })},
 		{"H1 R1 an attempt begins in the old epoch", oldRuns.String(), func(m *model) { m.sameEpoch = true }},
 		{"R1 one attempt stops the guest twice", oldRuns.String(), func(m *model) { m.stopsTwice = true }},
+		{"a person says that S is lost, and it runs", twoRun.String(), func(m *model) { m.liesS = true }},
+		{"a person says that D is lost, and it runs", twoRun.String(), func(m *model) { m.liesD = true }},
 		{"R1 BACK of an attempt is carried out in the next", twoRun.String(), func(m *model) { m.lateBack = true }},
 	}
 }

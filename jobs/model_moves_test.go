@@ -108,7 +108,7 @@ func (m *model) source(w world, a int, s, d Journal, add func(move)) {
 		say(RELEASED, m.release(s, e) == nil)
 	}
 	if !w.said(w.s, BACK, a) {
-		say(BACK, m.mayGoBack(w, s, d, e))
+		say(BACK, m.mayGoBack(w, s, d, e) || m.liesD && m.goBack(s, e, sNode, Known{Word: &Word{Lost: dNode}}) == nil)
 	}
 	if !w.said(w.s, DONE, a) {
 		say(DONE, m.finish(s, d, e) == nil || m.finish(s, m.journal(w, forget(w.d, ABORTED)), e) == nil)
@@ -208,6 +208,9 @@ func (m *model) mayGo(w world, a int, s, d Journal) bool {
 	may := func(key *Owner) bool {
 		return m.goes(d, uint64(w.epoch[a]), attemptName(a), dNode, Permission{Key: key, Source: s}, w.seen(a)) == nil
 	}
+	if m.liesS && w.seen(a) == CopyPaused && m.goes(d, uint64(w.epoch[a]), attemptName(a), dNode, Permission{Word: &Word{Lost: sNode}}, CopyPaused) == nil {
+		return true
+	}
 	if may(nil) {
 		return true
 	}
@@ -227,6 +230,16 @@ func (m *model) destinationActs(w world, a int, s, d Journal, add func(move)) {
 		to.d[a] |= bit(restored)
 		to.dCopy, to.dOf, to.dOld = copyPaused, uint8(a), false
 		add(move{"D restores", a, to, false})
+	}
+	if m.boots && w.dCopy == copyNone && w.said(w.d, GO, a) && !w.said(w.d, ABORTED, a) && !w.said(w.d, RUNNING, a) && a == w.latest() {
+		to := w // R9: a copy that is gone behind GO
+		to.dOf = uint8(a)
+		to = to.runAtD(a)
+		if !w.ended && to.harmed == noHarm { // its memory is at S still, and nothing ran since
+			to.harmed = coldBoot
+		}
+		to.ended = false
+		add(move{"D boots by a resolution", a, to, false})
 	}
 	if w.dCopy != copyPaused || int(w.dOf) != a {
 		return

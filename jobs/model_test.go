@@ -40,10 +40,11 @@ const (
 	oldRuns       // a copy runs although the guest ran elsewhere since it was made
 	rawRuns       // a copy runs that was never sealed
 	noneLeft      // the last copy was destroyed
+	coldBoot      // a guest was booted although a whole image of it is there
 )
 
 func (h harm) String() string {
-	return [...]string{"no harm", "two copies run", "an outdated copy runs", "an unsealed copy runs", "no copy is left"}[h]
+	return [...]string{"no harm", "two copies run", "an outdated copy runs", "an unsealed copy runs", "no copy is left", "a whole image was given up for a cold boot"}[h]
 }
 
 // factSet is a set of facts of one epoch.
@@ -165,13 +166,16 @@ type model struct {
 	earlySwap  bool // the hand-over's swap may come before COMMITTING
 	sameEpoch  bool // an attempt begins without a swap that raises the epoch (against R1)
 	stopsTwice bool // one attempt stops the guest more than once
+	boots      bool // a resolution boots a copy that is gone behind GO (R9)
+	liesS      bool // a person says that S is lost, and it is not
+	liesD      bool // the same of D
 	lateBack   bool // BACK is carried out in a later attempt too
 
 	journals map[journalKey]Journal
 }
 
 func theRules() *model {
-	return &model{commit: MayCommit, goBack: MayGoBack, release: MayRelease, goes: MayGo, abort: MayAbort, finish: MayFinish, repair: Repair,
+	return &model{commit: MayCommit, goBack: MayGoBack, release: MayRelease, goes: MayGo, abort: MayAbort, finish: MayFinish, repair: Repair, boots: true,
 		journals: map[journalKey]Journal{}}
 }
 

@@ -43,6 +43,7 @@ type Record struct {
 	Paused   *Flag `json:"paused,omitempty"`
 	Degraded *Flag `json:"degraded,omitempty"`
 	Cancel   *Flag `json:"cancel,omitempty"` // a person asked to stop
+	Word     *Word `json:"word,omitempty"`   // what a person vouched for when the job was resolved
 
 	Failure  *Failure  `json:"failure,omitempty"`  // of the last attempt that failed
 	Failures int       `json:"failures"`           // attempts that failed so far
@@ -77,6 +78,6 @@ func (r *Record) Job() Job {
 	return Job{
 		ID: r.ID, Attempt: r.AttemptID(), Epoch: r.Epoch, Kind: r.Spec.Kind,
 		VM: r.VM, Source: r.Source, Destination: r.Destination,
-		Spec: spec, Plan: r.Plan,
+		Spec: spec, Plan: r.Plan, Word: r.Word,
 	}
 }

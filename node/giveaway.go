@@ -72,7 +72,7 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 		if !h.said.Has(jobs.BEGIN, job.Epoch) {
 			return nil // the attempt never got here; nothing to take back
 		}
-		if err := h.say(job, jobs.BACK, nil); err != nil {
+		if err := h.say(job, jobs.BACK, byWord(job)); err != nil {
 			return err
 		}
 		if h.said.Highest() > job.Epoch {
@@ -169,7 +169,7 @@ func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Jour
 		return nil
 	}
 	err := s.n.hold(ctx, job.VM, func(h *held) error {
-		if err := jobs.MayFinish(h.said, destination, job.Epoch); err != nil {
+		if err := jobs.MayFinishByWord(h.said, destination, job.Epoch, job.Destination, job.Word); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
 		if err := h.say(job, jobs.DONE, nil); err != nil {
@@ -201,7 +201,7 @@ func (s *source) destroy(ctx context.Context, h *held, job jobs.Job) error {
 	}
 	for _, d := range copies {
 		if stateOf(d) == jobs.VMRunning {
-			return jobs.Failed(jobs.CodeTwoCopies, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both hosts, docs/operations.md says what then",
+			return jobs.Failed(jobs.CodeTwoCopies, "vm %s runs on %s as domain %d although %s owns it: neither copy was touched; look at both hosts, then choose one with `xmig resolve`",
 				job.VM.Name, h.node, d.ID, job.Destination)
 		}
 		if err := h.xl.Destroy(ctx, d.ID); err != nil && !errors.Is(err, xen.ErrNoDomain) {

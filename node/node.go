@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -44,6 +45,8 @@ type Node struct {
 
 	src *source
 	dst *destination
+
+	unresolved atomic.Bool // jobs may have been resolved without this host
 
 	life   context.Context // of the run: what sessions at the destination live by
 	known  *bus.Presence   // of the run
@@ -103,6 +106,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer lock.Release()
 	n.started = n.now()
 	n.life = ctx
+	n.unresolved.Store(true)
 	// First of all the name: with another worker's, this one would answer its
 	// calls and take back its jobs.
 	if n.known, err = n.announce(ctx); err != nil {

@@ -67,7 +67,7 @@ func (n *Node) open(vm jobs.VMRef) (*journal.Journal, []journal.Entry, error) {
 func promises(entries []journal.Entry) jobs.Journal {
 	j := make(jobs.Journal, 0, len(entries))
 	for _, e := range entries {
-		j = append(j, jobs.Promise{Fact: jobs.Fact(e.Fact), Epoch: e.Epoch, Attempt: e.Attempt})
+		j = append(j, jobs.Promise{Fact: jobs.Fact(e.Fact), Epoch: e.Epoch, Attempt: e.Attempt, At: e.Time})
 	}
 	return j
 }
@@ -78,7 +78,7 @@ func promises(entries []journal.Entry) jobs.Journal {
 func (h *held) ours(job jobs.Job) error {
 	for _, p := range h.said {
 		if p.Epoch >= job.Epoch && p.Attempt != "" && !strings.HasPrefix(p.Attempt, job.ID+".") {
-			return jobs.Failed(jobs.CodeConflict, "vm %s on %s: epoch %d is not new: %s was promised in epoch %d by attempt %s; if the bus was lost since, docs/operations.md says what to do",
+			return jobs.Failed(jobs.CodeConflict, "vm %s on %s: epoch %d is not new: %s was promised in epoch %d by attempt %s; if the bus was lost since, run `xmig recover`",
 				job.VM.Name, h.node, job.Epoch, p.Fact, p.Epoch, p.Attempt)
 		}
 	}
@@ -103,7 +103,7 @@ func (h *held) say(job jobs.Job, f jobs.Fact, data any) error {
 		return jobs.RetryLater(jobs.CodeStorage, "journal %s of vm %s on %s: %w", f, h.vm.Name, h.node, err)
 	}
 	h.entries = append(h.entries, e)
-	h.said = append(h.said, jobs.Promise{Fact: f, Epoch: e.Epoch, Attempt: e.Attempt})
+	h.said = append(h.said, jobs.Promise{Fact: f, Epoch: e.Epoch, Attempt: e.Attempt, At: e.Time})
 	return nil
 }
 

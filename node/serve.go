@@ -48,6 +48,7 @@ func (n *Node) serve() (stop func(), err error) {
 	return stop, errors.Join(
 		bus.ServeDestination(s, n.dst),
 		bus.ServeDestination(over, n.dst),
+		bus.ServeResolution(s, n.src, n),
 		bus.Serve(s, "cancel", func(_ context.Context, r CancelRequest) (struct{}, error) {
 			return struct{}{}, n.cancel(r.Job, r.By)
 		}),

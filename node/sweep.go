@@ -16,7 +16,7 @@ import (
 // not tell it when they ended. It runs at the start and then once in a while.
 func (n *Node) sweep(ctx context.Context) error {
 	for {
-		if err := n.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(n.sweepOnce(ctx), n.sweepLate(ctx)); err != nil && ctx.Err() == nil {
 			n.log.Warn().Err(err).Msg("leftovers could not be cleaned; trying again")
 		}
 		if sleep(ctx, 3*n.cfg.Heartbeat) != nil {
@@ -58,15 +58,40 @@ func (n *Node) sweepHolds(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sweepJob does for one job what its source would ask for, if it could.
-func (n *Node) sweepJob(ctx context.Context, job jobs.Job) error {
-	if err := n.carryOn(ctx, job); err != nil {
-		return err
+// sweepLate gives up what was resolved without this host: looked for at the
+// start, and after a job was taken from this worker.
+func (n *Node) sweepLate(ctx context.Context) error {
+	if !n.unresolved.Swap(false) {
+		return nil
 	}
+	late, err := n.resolvedWithout(ctx)
+	errs := []error{err}
+	for _, rec := range late {
+		if err := n.giveUpLate(ctx, rec); err != nil {
+			errs = append(errs, fmt.Errorf("job %s: %w", rec.ID, err))
+		}
+	}
+	if err = errors.Join(errs...); err != nil {
+		n.unresolved.Store(true)
+	}
+	return err
+}
+
+// sweepJob does for one job what its source would ask for, if it could. A job
+// that was resolved without this host, which was taken for lost, is over: what
+// was promised here before is void.
+func (n *Node) sweepJob(ctx context.Context, job jobs.Job) error {
 	rec, err := n.bus.Records().Load(ctx, job.ID)
+	void := err == nil && rec.State.Final() && rec.State != jobs.Succeeded
+	if !void {
+		if err := n.carryOn(ctx, job); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
+	job.Word = rec.Word
 	// Before the line the source decides; behind it the job settles. A record
 	// that is final and did not succeed has gone back for good.
 	switch {
@@ -87,7 +112,10 @@ func (n *Node) carryOn(ctx context.Context, job jobs.Job) error {
 		return err
 	}
 	said := promises(entries)
-	if !said.Has(jobs.GO, job.Epoch) || said.Has(jobs.RUNNING, job.Epoch) || said.Has(jobs.ABORTED, job.Epoch) {
+	if !said.Has(jobs.GO, job.Epoch) {
+		return n.goByKey(ctx, job, said)
+	}
+	if said.Has(jobs.RUNNING, job.Epoch) || said.Has(jobs.ABORTED, job.Epoch) {
 		return nil
 	}
 	_, _, err = n.dst.Go(ctx, job, jobs.Permission{})

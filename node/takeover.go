@@ -128,7 +128,8 @@ func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int)
 type going struct {
 	readiness
 	inBoot
-	CPU float64 `json:"cpu"` // seconds that the copy had used while it was paused
+	CPU  float64    `json:"cpu"`            // seconds that the copy had used while it was paused
+	Word *jobs.Word `json:"word,omitempty"` // of a person, where nothing else let it go
 }
 
 // Go journals GO (R7), has the guest run, proves it and journals RUNNING.
@@ -142,20 +143,22 @@ func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (
 		if _, err := h.told(jobs.READY, job.Epoch, &ready); err != nil {
 			return err
 		}
-		seen, dom, err := d.copySeen(ctx, h, job, ready)
+		seen, dom, err := d.copySeen(ctx, h, job, ready, p.Boot)
 		if err != nil {
 			return err
 		}
-		if err := d.abortLost(h, job, seen); err != nil {
-			return err
+		if p.Word == nil || p.Word.Lost != job.Source { // to nobody it can be given back
+			if err := d.abortLost(h, job, seen); err != nil {
+				return err
+			}
 		}
 		if err := jobs.MayGo(h.said, job.Epoch, job.Attempt, h.node, p, seen); err != nil {
 			return jobs.RetryLater(jobs.CodeAborted, "resume vm %s on %s: %w", job.VM.Name, h.node, err)
 		}
-		if err := h.say(job, jobs.GO, going{ready, inBoot{d.n.bootID}, dom.CPUTime}); err != nil {
+		if err := h.say(job, jobs.GO, going{ready, inBoot{d.n.bootID}, dom.CPUTime, p.Word}); err != nil {
 			return err
 		}
-		if ran, err = d.run(ctx, h, job, seen, dom); err != nil {
+		if ran, err = d.run(ctx, h, job, seen, dom, p.Boot); err != nil {
 			return err
 		}
 		return h.say(job, jobs.RUNNING, ran)
@@ -181,12 +184,14 @@ func (d *destination) abortLost(h *held, job jobs.Job, seen jobs.CopySeen) error
 }
 
 // copySeen looks at the copy of this attempt right before an effect. After GO
-// and a reboot of this host, what is here was booted for that GO.
-func (d *destination) copySeen(ctx context.Context, h *held, job jobs.Job, ready readiness) (jobs.CopySeen, xen.Domain, error) {
+// and a reboot of this host, or where a resolution decided to boot it, what is
+// here was booted for that GO.
+func (d *destination) copySeen(ctx context.Context, h *held, job jobs.Job, ready readiness, boot bool) (jobs.CopySeen, xen.Domain, error) {
 	rebooted, err := d.n.bootedSince(h, jobs.GO, job.Epoch)
 	if err != nil {
 		return "", xen.Domain{}, err
 	}
+	rebooted = rebooted || boot && h.said.Has(jobs.GO, job.Epoch)
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
 		return "", xen.Domain{}, err
@@ -210,7 +215,7 @@ func (d *destination) copySeen(ctx context.Context, h *held, job jobs.Job, ready
 
 // run carries GO out. After a reboot of this host the copy is gone and never
 // ran since, so the disks, which nobody else has, are booted (R9).
-func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.CopySeen, dom xen.Domain) (jobs.Ran, error) {
+func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.CopySeen, dom xen.Domain, boot bool) (jobs.Ran, error) {
 	var said going
 	if _, err := h.told(jobs.GO, job.Epoch, &said); err != nil {
 		return jobs.Ran{}, err
@@ -223,7 +228,7 @@ func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.
 	case jobs.CopyHalted:
 		return jobs.Ran{At: at}, nil
 	case jobs.CopyNone:
-		if err := d.bootAfterGo(ctx, h, job); err != nil {
+		if err := d.bootAfterGo(ctx, h, job, boot); err != nil {
 			return jobs.Ran{}, err
 		}
 		at = d.n.now()
@@ -239,20 +244,20 @@ func (d *destination) run(ctx context.Context, h *held, job jobs.Job, seen jobs.
 	return jobs.Ran{DomID: domid, At: at}, err
 }
 
-func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job) error {
+func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job, boot bool) error {
 	rebooted, err := d.n.bootedSince(h, jobs.GO, job.Epoch)
 	if err != nil {
 		return err
 	}
-	if !rebooted {
-		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; docs/operations.md says how to boot it here from its disks",
-			job.VM.Name, h.node)
+	if !rebooted && !boot {
+		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: GO was given and no domain is there; whether it ran cannot be told; boot it here from its disks with `xmig resolve %s`",
+			job.VM.Name, h.node, job.ID)
 	}
 	if job.Plan.Config == "" {
-		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: the host rebooted after GO and the VM has no config to boot from; start it by hand from its disks", job.VM.Name, h.node)
+		return jobs.Failed(jobs.CodeInternal, "vm %s on %s: its copy is gone after GO and it has no config to boot from; start it by hand from its disks, which are the newest", job.VM.Name, h.node)
 	}
 	if err := d.n.boot(ctx, h, job, d.n.stagedPath(job), xen.Running); err != nil {
-		return jobs.RetryLater(jobs.CodeToolstack, "boot vm %s on %s after the host's reboot: %w", job.VM.Name, h.node, err)
+		return jobs.RetryLater(jobs.CodeToolstack, "boot vm %s on %s from its disks: %w", job.VM.Name, h.node, err)
 	}
 	return nil
 }
@@ -308,12 +313,18 @@ func (d *destination) Abort(ctx context.Context, job jobs.Job, scope jobs.AbortS
 }
 
 func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
-	if !h.said.Has(jobs.BEGIN, job.Epoch) {
-		return h.say(job, jobs.ABORTED, nil) // a Reserve that is still on its way finds this
-	}
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
 		return err
+	}
+	if !h.said.Has(jobs.BEGIN, job.Epoch) {
+		if err := h.say(job, jobs.ABORTED, nil); err != nil { // a Reserve that is still on its way finds this
+			return err
+		}
+		if len(copies) > 0 && h.said.Highest() == job.Epoch && leftover(h.said, copies) {
+			return d.n.clearEarlier(ctx, h, job)
+		}
+		return nil
 	}
 	if h.said.Highest() > job.Epoch {
 		copies = nil // a later attempt's
@@ -326,14 +337,14 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 			break
 		}
 	}
-	if err := jobs.MayAbort(h.said, job.Epoch, seen); err != nil {
+	if err := jobs.MayAbortByWord(h.said, job.Epoch, seen, h.node, job.Word); err != nil {
 		return jobs.Failed(jobs.CodeAborted, "abort vm %s on %s: %w", job.VM.Name, h.node, err)
 	}
 	if seen == jobs.CopyRuns {
-		return jobs.Failed(jobs.CodeInternal, "vm %s is on %s as domain %d (%s) although nobody let it run: nothing was touched; look at both hosts, docs/operations.md says what then",
+		return jobs.Failed(jobs.CodeInternal, "vm %s is on %s as domain %d (%s) although nobody let it run: nothing was touched; look at both hosts, then choose one with `xmig resolve`",
 			job.VM.Name, h.node, copies[0].ID, copies[0].State)
 	}
-	if err := h.say(job, jobs.ABORTED, nil); err != nil {
+	if err := h.say(job, jobs.ABORTED, byWord(job)); err != nil {
 		return err
 	}
 	return d.n.destroyCopies(ctx, h, copies)

@@ -135,6 +135,9 @@ func (n *Node) drive(ctx context.Context, id string) error {
 	if err != nil {
 		event = log.Warn().Err(err)
 	}
+	if jobs.ClassOf(err) == jobs.Lost && err != nil {
+		n.unresolved.Store(true) // whoever took it may have ended it without this host
+	}
 	event.Str("state", string(rec.State)).Str("step", string(rec.Step)).Dur("blackout", rec.Report.Blackout).Msg("ended driving")
 	return err
 }

@@ -21,6 +21,7 @@ type grammar struct {
 	Submit  submitCmd  `cmd:"" group:"move" help:"Move VMs to another host, with their disks."`
 	Check   checkCmd   `cmd:"" group:"move" help:"List everything that stands against moving a VM, or whether a host is in order."`
 	Sync    syncCmd    `cmd:"" group:"move" help:"Make one disk equal to another: two local paths, or HOST:DEVICE twice."`
+	Resolve resolveCmd `cmd:"" group:"mend" help:"End a job that is indeterminate, or whose host is lost: show the evidence of both hosts and do the only safe thing."`
 	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch and cancel jobs."`
 	Host    hostCmd    `cmd:"" group:"look" help:"List and show hosts."`
 	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs."`
@@ -73,7 +74,7 @@ func newParser(g *grammar, out, errs io.Writer) (*kong.Kong, error) {
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{
-			{Key: "try", Title: "Try it"}, {Key: "move", Title: "Move"}, {Key: "look", Title: "Look"},
+			{Key: "try", Title: "Try it"}, {Key: "move", Title: "Move"}, {Key: "look", Title: "Look"}, {Key: "mend", Title: "Mend"},
 			{Key: "run", Title: "Run"}, {Key: "all", Title: "Flags of all commands"}, {Key: "bus", Title: "Flags for the bus"},
 		}),
 	)

@@ -92,9 +92,9 @@ func outcome(r jobs.Record) string {
 		return fmt.Sprintf("%s did not move and stays on %s: cancelled", vm, r.Source)
 	case jobs.Indeterminate:
 		if f := r.Failure; f != nil && f.Code == jobs.CodeTwoCopies {
-			return fmt.Sprintf("%s RUNS TWICE: on %s and on %s; docs/operations.md says what now", vm, r.Source, r.Destination)
+			return fmt.Sprintf("%s RUNS TWICE: on %s and on %s; look at both, then `xmig resolve %s`", vm, r.Source, r.Destination, r.ID)
 		}
-		return fmt.Sprintf("%s RUNS NOWHERE for sure: ask `xl list` on %s and %s; docs/operations.md says what then", vm, r.Source, r.Destination)
+		return fmt.Sprintf("%s RUNS NOWHERE for sure, not on %s nor on %s: `xmig resolve %s` says why and mends it", vm, r.Source, r.Destination, r.ID)
 	}
 	return fmt.Sprintf("%s is moving from %s to %s: %s %s", vm, r.Source, dash(r.Destination), r.State, r.Step)
 }
