@@ -87,6 +87,7 @@ type gather struct {
 	mu      sync.Mutex
 	holding bool
 	buf     []byte
+	err     error // of the socket; for good, because something is missing in it then
 }
 
 // hold begins to keep what is written, or sends what was kept.
@@ -118,10 +119,9 @@ func (g *gather) Write(b []byte) (int, error) {
 }
 
 func (g *gather) flush() error {
-	if len(g.buf) == 0 {
-		return nil
+	if g.err == nil && len(g.buf) > 0 {
+		_, g.err = g.Conn.Write(g.buf)
+		g.buf = g.buf[:0]
 	}
-	_, err := g.Conn.Write(g.buf)
-	g.buf = g.buf[:0]
-	return err
+	return g.err
 }
