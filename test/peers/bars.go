@@ -11,6 +11,7 @@ import (
 // outcome is all that was measured.
 type outcome struct {
 	Version string   `json:"version"`
+	Binary  string   `json:"binary"` // its digest
 	Machine string   `json:"machine"`
 	Size    int64    `json:"size_bytes"` // of the disk of W1 to D
 	Runs    []result `json:"runs"`

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -42,6 +45,7 @@ type options struct {
 	SizesMiB  string
 	Xmig      string
 	JSON      string
+	Add       bool
 	inside    string // set: we are in a namespace of our own, and this is the scratch directory
 }
 
@@ -60,6 +64,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.SizesMiB, "sizes", "256,512,1024,2048,4096,8192", "sizes in MiB of part sizes")
 	f.StringVar(&o.Xmig, "xmig", "", "xmig binary to measure (default: built from this repository)")
 	f.StringVar(&o.JSON, "json", "", "file for everything that was measured")
+	f.BoolVar(&o.Add, "add", false, "add to what --json holds already, of the same xmig, disk and machine")
 	f.StringVar(&o.inside, "inside", "", "for this program's own use")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -68,6 +73,9 @@ func parse(args []string) (o options, err error) {
 		if !slices.Contains(parts, p) {
 			return o, fmt.Errorf("--parts %s: want some of %s", o.Parts, strings.Join(parts, ", "))
 		}
+	}
+	if o.Add && o.JSON == "" {
+		return o, errors.New("--add: give the file with --json")
 	}
 	if f.NArg() > 0 || o.Rounds < 1 || o.SizeMiB < 16 {
 		return o, errors.New("want no arguments, one round and 16 MiB at least; see --help")
@@ -172,8 +180,16 @@ func inside(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s version: %w", o.Xmig, err)
 	}
+	out := &outcome{Version: strings.TrimSpace(string(version)), Machine: machineName(), Size: o.SizeMiB << 20}
+	if err := out.identify(o.Xmig); err != nil {
+		return err
+	}
+	if o.Add {
+		if err := out.continueFrom(o.JSON); err != nil {
+			return err
+		}
+	}
 	c := &contest{m: m, d: d, xmig: o.Xmig, dir: disks, size: o.SizeMiB << 20, rounds: o.Rounds, needed: o.Needed, quiet: o.Quiet, again: o.Again, log: os.Stderr}
-	out := &outcome{Version: strings.TrimSpace(string(version)), Machine: machineName(), Size: c.size}
 	err = c.all(ctx, o, large, out)
 	if werr := write(o, out); err == nil {
 		err = werr // what was measured before something failed is told too
@@ -230,6 +246,36 @@ func write(o options, out *outcome) error {
 		return err
 	}
 	return errors.Join(writeJSON(f, out), f.Close())
+}
+
+// identify tells binaries apart: not every build has a version.
+func (o *outcome) identify(binary string) error {
+	text, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	o.Binary = fmt.Sprintf("%x", sha256.Sum256(text))[:16]
+	return nil
+}
+
+// continueFrom takes over the runs of an earlier measurement of the same.
+func (o *outcome) continueFrom(file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the first of several
+	}
+	if err != nil {
+		return err
+	}
+	var before report
+	if err := json.Unmarshal(text, &before); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if before.Binary != o.Binary || before.Machine != o.Machine || before.Size != o.Size {
+		return fmt.Errorf("%s is of xmig %s, %s, disk of %d MiB: medians over different things say nothing; give another file", file, before.Binary, before.Machine, before.Size>>20)
+	}
+	o.Runs = before.Runs
+	return nil
 }
 
 func machineName() string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,6 +74,32 @@ func TestContest(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestContinue: runs add up, of the same thing only.
+func TestContinue(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out.json")
+	first := &outcome{Binary: "a", Machine: "m", Size: 1 << 30}
+	if err := first.continueFrom(file); err != nil || len(first.Runs) != 0 {
+		t.Errorf("no file yet: %v", err)
+	}
+	first.Runs = []result{ran("W2", xmigOff, 1, 2, 3), ran("W2", rsyncDaemon, 4, 5, 6)}
+	f, err := os.Create(file)
+	if err == nil {
+		err = errors.Join(writeJSON(f, first), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := &outcome{Binary: "a", Machine: "m", Size: 1 << 30}
+	if err := next.continueFrom(file); err != nil || len(next.Runs) != 2 || next.Runs[1] != first.Runs[1] {
+		t.Errorf("%+v, %v", next.Runs, err)
+	}
+	for _, other := range []outcome{{Binary: "b", Machine: "m", Size: 1 << 30}, {Binary: "a", Machine: "n", Size: 1 << 30}, {Binary: "a", Machine: "m", Size: 1 << 20}} {
+		if err := other.continueFrom(file); err == nil || len(other.Runs) != 0 {
+			t.Errorf("%+v went on", other)
+		}
 	}
 }
 
