@@ -24,7 +24,7 @@ func writeJSON(w io.Writer, o *outcome) error {
 // markdown writes the bars, and then the medians that they are made of.
 func markdown(o *outcome) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "xmig %s, %s, disk of %d MiB\n\n", o.Version, o.Machine, o.Size>>20)
+	fmt.Fprintf(&b, "%s (%s), %s, disk of %d MiB\n\n", o.Version, o.Binary, o.Machine, o.Size>>20)
 	b.WriteString("| | bar | limit | measured | verdict | seen |\n|---|---|---|---|---|---|\n")
 	for _, j := range judge(o) {
 		limit := fmt.Sprintf("%g", j.Limit)
