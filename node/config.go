@@ -25,7 +25,7 @@ type Config struct {
 	AutostartDir string   // links to those started at boot: /etc/xen/auto
 	SaveDir      string   // images that xendomains would restore at boot: /var/lib/xen/save
 	Bridges      []string // overrides what /sys says; for hosts without bridges of their own
-	Pools        []string // directories whose file systems are shown as pools
+	Pools        []Pool   // where volumes lie; shown, and mapped by role between hosts
 
 	ReserveMemory int64         // bytes of host memory never given to arriving guests
 	ShutdownWait  time.Duration // how long a cold move waits for the guest's shutdown
@@ -38,6 +38,10 @@ type Config struct {
 	Moves         int           // migrations driven at once
 	Limits        jobs.Limits
 }
+
+// Pool is a directory or volume group that disks lie in: /srv/xen, /dev/vg0.
+// Pools of one role stand for each other, whatever each host calls its own.
+type Pool struct{ Role, Dir string }
 
 // Defaults fills in what was left out.
 func (c Config) Defaults() Config {

@@ -103,13 +103,20 @@ func (n *Node) inventory(ctx context.Context) jobs.Host {
 		problems = append(problems, err)
 	}
 	h.VMs = vms
-	for _, dir := range n.cfg.Pools {
-		free, name, err := n.volumes.Space(ctx, filepath.Join(dir, "volume"))
+	for _, p := range n.cfg.Pools {
+		free, name, err := n.volumes.Space(ctx, filepath.Join(p.Dir, "volume"))
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
-		h.Pools = append(h.Pools, jobs.Pool{Name: name, Free: free})
+		h.Pools = append(h.Pools, jobs.Pool{Name: name, Dir: p.Dir, Role: p.Role, Free: free})
+	}
+	shadows, err := n.volumes.Shadows(ctx)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	for _, s := range shadows {
+		h.Shadows = append(h.Shadows, jobs.Shadow{VM: s.VM, Disk: s.Disk, Size: s.Size})
 	}
 	if err := errors.Join(problems...); err != nil {
 		h.Problem = err.Error()

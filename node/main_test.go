@@ -111,7 +111,7 @@ func (h *host) start(cfg Config) {
 	cfg.StateDir, cfg.Holder, cfg.Simulated = filepath.Join(h.sim, "state"), []string{self, "hold", "--"}, true
 	cfg.XL, cfg.Xenstore = append(sim[:len(sim):len(sim)], "xl"), sim
 	cfg.ConfigDir, cfg.SaveDir = h.etc(""), filepath.Join(h.sim, "save")
-	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []string{h.disks("")}
+	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []Pool{{Dir: h.disks("")}}
 	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait = 4*time.Second, 20*time.Second, 20*time.Second
 	cfg.Limits = jobs.DefaultLimits()
 	cfg.Limits.Backoff, cfg.Limits.MaxBackoff, cfg.Limits.Patience = 20*time.Millisecond, 100*time.Millisecond, 10*time.Second

@@ -12,6 +12,7 @@ import (
 	"xmig/bus"
 	"xmig/cmd/xmig/show"
 	"xmig/jobs"
+	"xmig/jobs/coordinator"
 	"xmig/node"
 )
 
@@ -132,8 +133,9 @@ func examine(ctx context.Context, g *globals, b *bus.Bus, hosts []jobs.Host, spe
 		return nil, err
 	}
 	var targets []string
+	at := map[string]jobs.Host{}
 	for _, h := range hosts {
-		if spec.To == "" && h.Node != source {
+		if at[h.Node] = h; spec.To == "" && h.Node != source {
 			targets = append(targets, h.Node)
 		}
 	}
@@ -153,6 +155,7 @@ func examine(ctx context.Context, g *globals, b *bus.Bus, hosts []jobs.Host, spe
 			return nil, err
 		}
 		job := jobs.Job{ID: ulid.Make().String(), Kind: jobs.KindMigrate, VM: vm.VMRef, Source: source, Destination: to, Spec: spec}
+		job.Spec.Map = spec.Map.With(coordinator.Mapping(vm, at[source], at[to], spec.Map))
 		ask, cancel := context.WithTimeout(ctx, max(g.Timeout, examineTime))
 		r, err := bus.Call[node.CheckRequest, node.CheckReply](ask, b.Node(source), verbCheckMove, node.CheckRequest{Job: job})
 		cancel()

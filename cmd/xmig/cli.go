@@ -20,11 +20,13 @@ type grammar struct {
 	Node    nodeCmd    `cmd:"" group:"run" help:"Run the worker of this dom0."`
 	Submit  submitCmd  `cmd:"" group:"move" help:"Move VMs to another host, with their disks."`
 	Check   checkCmd   `cmd:"" group:"move" help:"List everything that stands against moving a VM, or whether a host is in order."`
+	Plan    planCmd    `cmd:"" group:"move" help:"Who would go where if a host were emptied, or its VMs came home."`
 	Sync    syncCmd    `cmd:"" group:"move" help:"Make one disk equal to another: two local paths, or HOST:DEVICE twice."`
 	Resolve resolveCmd `cmd:"" group:"mend" help:"End a job that is indeterminate, or whose host is lost: show the evidence of both hosts and do the only safe thing."`
-	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch and cancel jobs."`
-	Host    hostCmd    `cmd:"" group:"look" help:"List and show hosts."`
-	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs."`
+	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch, hold and cancel jobs."`
+	Host    hostCmd    `cmd:"" group:"look" help:"List and show hosts; close, empty and refill them."`
+	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs; keep drains off them."`
+	Events  eventsCmd  `cmd:"" group:"look" help:"Print what happened: jobs, hosts, orders."`
 	Version versionCmd `cmd:"" group:"look" help:"Print the version."`
 
 	BenchEnd benchEndCmd `cmd:"" hidden:"" help:"One of the two processes of a measurement; takes orders from xmig bench."`

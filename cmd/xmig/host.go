@@ -3,17 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"xmig/bus"
 	"xmig/cmd/xmig/show"
 	"xmig/jobs"
+	"xmig/jobs/coordinator"
 )
 
 type hostCmd struct {
-	Ls   hostLsCmd   `cmd:"" help:"List the hosts that are there."`
-	Show hostShowCmd `cmd:"" help:"Show all of one host, with its VMs."`
-	Set  hostSetCmd  `cmd:"" help:"Change how fast a host may send, while it runs."`
+	Ls       hostLsCmd       `cmd:"" help:"List the hosts that are there, and those that are closed or drained."`
+	Show     hostShowCmd     `cmd:"" help:"Show all of one host, with its VMs and what was decided about it."`
+	Cordon   hostCordonCmd   `cmd:"" help:"Keep new VMs off hosts."`
+	Uncordon hostUncordonCmd `cmd:"" help:"Let VMs onto hosts again."`
+	Drain    hostDrainCmd    `cmd:"" help:"Empty hosts: move all their VMs to others."`
+	Restore  hostRestoreCmd  `cmd:"" help:"Bring the VMs home that a drain moved away."`
+	Set      hostSetCmd      `cmd:"" help:"Change how fast a host may send, while it runs."`
 }
 
 func (hostCmd) Help() string {
@@ -23,7 +30,8 @@ Examples:
 
     xmig host ls
     xmig host show hv1
-    xmig host ls -o json`
+    xmig host drain hv1 --dry-run
+    xmig host restore hv1`
 }
 
 type hostLsCmd struct{}
@@ -46,11 +54,55 @@ func (hostLsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if g.Output == "json" {
-		return printJSON(t.Out, list(hosts))
+	all, err := marked(ctx, g, b)
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprint(t.Out, show.Hosts(hosts, time.Now()))
+	if g.Output == "json" {
+		return printJSON(t.Out, markedHosts(hosts, all))
+	}
+	_, err = fmt.Fprint(t.Out, show.Hosts(hosts, all, time.Now()))
 	return err
+}
+
+// markedHost is a host with what was decided about it.
+type markedHost struct {
+	jobs.Host
+	State string            `json:"state"`
+	Mark  *coordinator.Mark `json:"mark,omitempty"`
+}
+
+// marked reads what was decided about hosts.
+func marked(ctx context.Context, g *globals, b *bus.Bus) (map[string]coordinator.Mark, error) {
+	ask, cancel := g.ask(ctx)
+	defer cancel()
+	rows, err := marks(b).List(ask)
+	all := map[string]coordinator.Mark{}
+	for _, r := range rows {
+		all[r.Key] = r.Value
+	}
+	return all, err
+}
+
+// markedHosts puts both together; a host that is closed and not there is told too.
+func markedHosts(hosts []jobs.Host, all map[string]coordinator.Mark) []markedHost {
+	out := []markedHost{}
+	seen := map[string]bool{}
+	for _, h := range hosts {
+		m, ok := all[h.Node]
+		seen[h.Node] = true
+		mh := markedHost{Host: h, State: show.HostState(&h, m)}
+		if ok {
+			mh.Mark = &m
+		}
+		out = append(out, mh)
+	}
+	for _, node := range slices.Sorted(maps.Keys(all)) {
+		if m := all[node]; !seen[node] && (m.Cordon != nil || m.Active()) {
+			out = append(out, markedHost{Host: jobs.Host{Node: node}, State: show.HostState(nil, m), Mark: &m})
+		}
+	}
+	return out
 }
 
 type hostShowCmd struct {
@@ -78,10 +130,14 @@ func (c *hostShowCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		if h.Node != c.Name {
 			continue
 		}
-		if g.Output == "json" {
-			return printJSON(t.Out, h)
+		all, err := marked(ctx, g, b)
+		if err != nil {
+			return err
 		}
-		_, err = fmt.Fprint(t.Out, show.Host(h, time.Now()))
+		if g.Output == "json" {
+			return printJSON(t.Out, markedHosts([]jobs.Host{h}, all)[0])
+		}
+		_, err = fmt.Fprint(t.Out, show.Host(h, time.Now()), show.Marks(all[h.Node], time.Now()))
 		return err
 	}
 	return jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", c.Name)

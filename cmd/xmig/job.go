@@ -19,6 +19,11 @@ type jobCmd struct {
 	Watch  jobWatchCmd  `cmd:"" help:"Follow a job to its end; the exit code is the job's."`
 	Cancel jobCancelCmd `cmd:"" help:"Ask for a job to be taken back; after the hand-over it cannot be."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print the stored events of a job."`
+
+	Pause   jobPauseCmd   `cmd:"" help:"Hold a job: nothing more is sent, and its guest is not stopped."`
+	Resume  jobResumeCmd  `cmd:"" help:"Let a paused job go on."`
+	Cutover jobCutoverCmd `cmd:"" help:"Stop and hand over the guest of a job that waits for this word."`
+	Set     jobSetCmd     `cmd:"" help:"Change the priority or the bandwidth of a job."`
 }
 
 func (jobCmd) Help() string {

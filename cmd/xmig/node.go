@@ -36,7 +36,7 @@ type nodeCmd struct {
 	AutostartDir string        `placeholder:"DIR" type:"path" help:"Links to the domains that start at boot (default: auto in the config directory)."`
 	SaveDir      string        `placeholder:"DIR" type:"path" help:"Images that would be restored at boot (default: /var/lib/xen/save)."`
 	Bridges      []string      `placeholder:"NAME" help:"Bridges of this host (default: what /sys says)."`
-	Pools        []string      `placeholder:"DIR,..." type:"path" help:"Directories whose file systems are shown as pools."`
+	Pools        []string      `placeholder:"ROLE=DIR,..." help:"Where volumes lie, such as fast=/dev/vg0: shown as pools; a disk in a pool goes to the pool of the same role, whatever its directory is called there."`
 	Reserve      size          `placeholder:"SIZE" help:"Memory never given to arriving guests, such as 256MiB (default: none)."`
 	ShutdownWait time.Duration `default:"5m" help:"How long a cold move waits for the guest to shut down."`
 	ProveWait    time.Duration `default:"20s" help:"How long a guest may take to show that it runs."`
@@ -119,9 +119,13 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, err
 	}
+	pools, err := parsePools(c.Pools)
+	if err != nil {
+		return node.Config{}, err
+	}
 	cfg := node.Config{
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"},
-		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: c.Pools,
+		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
 		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
 	}
@@ -132,6 +136,21 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		log.Warn().Str("host", c.Simulate).Msg("SIMULATED: no hypervisor is involved; the toolstack and all guests of this host are simulated")
 	}
 	return cfg, nil
+}
+
+// parsePools reads ROLE=DIR, or DIR alone: shown, and mapped by nobody.
+func parsePools(words []string) (pools []node.Pool, err error) {
+	for _, w := range words {
+		role, dir, ok := strings.Cut(w, "=")
+		if !ok {
+			role, dir = "", w
+		}
+		if !filepath.IsAbs(dir) || ok && !jobs.ValidNode(role) {
+			return nil, usage("--pools %q: want ROLE=DIR with a path that begins with / and a role of a-z, 0-9 and -", w)
+		}
+		pools = append(pools, node.Pool{Role: role, Dir: filepath.Clean(dir)})
+	}
+	return pools, nil
 }
 
 func (c *nodeCmd) limits() jobs.Limits {
@@ -200,7 +219,7 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 		cfg.Bridges = spec.Bridges
 	}
 	if len(cfg.Pools) == 0 {
-		cfg.Pools = []string{dir}
+		cfg.Pools = []node.Pool{{Dir: dir}}
 	}
 	return nil
 }

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"xmig/bus"
+	"xmig/cmd/xmig/show"
 	"xmig/jobs"
 )
 
 type submitCmd struct {
 	VMs []string `arg:"" name:"vm" help:"Names or UUIDs of the VMs to move."`
 
-	To          string        `placeholder:"HOST" help:"Where to (default: the host with the most free memory that can take it)."`
+	To          string        `placeholder:"HOST" help:"Where to (default: a host that can take it and has an older copy of its disks, or else the most free memory)."`
 	From        string        `placeholder:"HOST" help:"Where the VM is now; needed only if several hosts know a VM of that name."`
 	Mode        string        `enum:"auto,live,suspend,cold" default:"auto" help:"How: ${enum}. auto takes the first that this VM and both hosts can do, and says why; live is refused by this version."`
 	MaxDowntime time.Duration `default:"5s" help:"Longest blackout allowed, such as 800ms or 2m; a move that would take longer is refused."`
@@ -26,6 +27,9 @@ type submitCmd struct {
 	KeepSource  time.Duration `default:"24h" help:"How long to keep the disks at the source as shadow, such as 24h."`
 	Map         mapping       `placeholder:"disk=A:B,bridge=A:B" help:"What is called otherwise at the destination: paths of disks or of directories, bridges."`
 	Reason      string        `placeholder:"TEXT" help:"Why, for those who read the job later."`
+
+	NotBefore moment  `placeholder:"TIME" help:"Start no earlier: 2026-12-01T02:00:00Z, or 2h for two hours from now."`
+	Cutover   cutover `default:"now" placeholder:"now|manual|at=TIME" help:"When the guest may be stopped: as soon as it fits, when xmig job cutover says so, or from a time on; its copy is kept fresh until then."`
 
 	DryRun  bool          `help:"Print the plan, or all blockers, and submit nothing."`
 	Wait    bool          `xor:"wait" help:"Wait for the end and show the way there (the default)."`
@@ -126,6 +130,7 @@ func (c *submitCmd) spec(vm string) jobs.Spec {
 		Kind: jobs.KindMigrate, VM: vm, From: c.From, To: c.To, Mode: jobs.Mode(c.Mode), MaxDowntime: c.MaxDowntime,
 		BWLimit: int64(c.BWLimit), Priority: c.Priority, OnTimeout: jobs.OnTimeout(c.OnTimeout), Verify: jobs.Verify(c.Verify),
 		KeepSource: c.KeepSource, Map: jobs.Mapping(c.Map), By: whoAmI(), Reason: c.Reason,
+		NotBefore: c.NotBefore.Time, Cutover: c.Cutover.when, CutoverAt: c.Cutover.at,
 	}.WithDefaults()
 }
 
@@ -156,6 +161,13 @@ func (c *submitCmd) dryRun(ctx context.Context, g *globals, t *terminal, b *bus.
 	var answers []moveAnswer
 	for _, vm := range c.VMs {
 		spec := c.spec(vm)
+		if spec.To == "" {
+			best, err := c.places(ctx, g, t, b, spec)
+			if err != nil {
+				return err
+			}
+			spec.To = best
+		}
 		found, err := examine(ctx, g, b, hosts, spec)
 		if err != nil {
 			return err
@@ -163,6 +175,24 @@ func (c *submitCmd) dryRun(ctx context.Context, g *globals, t *terminal, b *bus.
 		answers = append(answers, found...)
 	}
 	return printAnswers(g, t, answers)
+}
+
+// places prints every host as a place for the VM, and gives the best: only
+// that one is asked for all that it knows. "" if none can take it.
+func (c *submitCmd) places(ctx context.Context, g *globals, t *terminal, b *bus.Bus, spec jobs.Spec) (string, error) {
+	r, err := call[submitRequest, optionsReply](ctx, g, b, verbOptions, submitRequest{Spec: spec})
+	if err != nil {
+		return "", err
+	}
+	if g.Output != "json" {
+		fmt.Fprint(t.Out, show.Options(spec.VM, r.Options))
+	}
+	for _, o := range r.Options {
+		if o.Against == nil {
+			return o.Host, nil
+		}
+	}
+	return "", nil // every host is asked then: its own answer has all of the reasons
 }
 
 // whoAmI is who asks, as far as this host knows.

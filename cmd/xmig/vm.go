@@ -14,6 +14,10 @@ import (
 type vmCmd struct {
 	Ls   vmLsCmd   `cmd:"" help:"List the VMs of all hosts."`
 	Show vmShowCmd `cmd:"" help:"Show all of one VM: its disks, where it is seen, who owns it."`
+
+	Pin   vmPinCmd   `cmd:"" help:"Keep drains from moving VMs."`
+	Unpin vmUnpinCmd `cmd:"" help:"Let drains move VMs again."`
+	Apart vmApartCmd `cmd:"" help:"Keep VMs of a group on different hosts."`
 }
 
 func (vmCmd) Help() string {

@@ -215,7 +215,7 @@ func TestTables(t *testing.T) {
 			VMs: []jobs.VM{vm}, Started: noon, Seen: noon.Add(50 * time.Second)},
 		{Node: "hv2", Problem: "xl list: exit code 1", Seen: noon},
 	}
-	golden(t, "hosts", Hosts(hosts, noon.Add(time.Minute)))
+	golden(t, "hosts", Hosts(hosts, nil, noon.Add(time.Minute)))
 	golden(t, "host", Host(hosts[0], noon.Add(time.Minute)))
 	golden(t, "vms", VMs(hosts))
 	golden(t, "vm", VM("hv1", vm, &jobs.Owner{Node: "hv1", Epoch: 3, Claim: second.ID})+VM("hv1", vm, nil))

@@ -2,10 +2,13 @@ package show
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"xmig/jobs"
+	"xmig/jobs/coordinator"
 )
 
 // ShortID is enough of a job's id to name it: its time and some chance.
@@ -47,14 +50,17 @@ func state(r jobs.Record) string {
 }
 
 // Hosts lists hosts, one line each.
-func Hosts(all []jobs.Host, now time.Time) string {
+func Hosts(all []jobs.Host, marks map[string]coordinator.Mark, now time.Time) string {
 	t := newTable("host", "state", "vms", "memory", "free", "xen", "xl", "seen", "problem")
+	there := map[string]bool{}
 	for _, h := range all {
-		st := "up"
-		if h.Problem != "" {
-			st = "problem"
+		there[h.Node] = true
+		t.row(h.Node, HostState(&h, marks[h.Node]), len(h.VMs), Bytes(h.Memory), Bytes(h.FreeMemory), dash(h.Xen), toolstack(h), Ago(h.Seen, now), dash(h.Problem))
+	}
+	for _, node := range slices.Sorted(maps.Keys(marks)) {
+		if m := marks[node]; !there[node] && (m.Cordon != nil || m.Active()) {
+			t.row(node, HostState(nil, m), "-", "-", "-", "-", "-", "-", "its worker is not seen")
 		}
-		t.row(h.Node, st, len(h.VMs), Bytes(h.Memory), Bytes(h.FreeMemory), dash(h.Xen), toolstack(h), Ago(h.Seen, now), dash(h.Problem))
 	}
 	return t.String()
 }
