@@ -18,7 +18,7 @@ What is there stays and runs on; what is on its way already arrives.
 
 Examples:
 
-    xmig host cordon hv1 --reason "disk makes noises"`
+    xmig host cordon hv1 --reason noise`
 }
 
 func (c *hostCordonCmd) Run(ctx context.Context, g *globals, t *terminal) error {

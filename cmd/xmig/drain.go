@@ -40,7 +40,7 @@ when the one before it is empty and its VMs are well.
 Examples:
 
     xmig host drain hv1 --dry-run
-    xmig host drain hv1 --reason "new memory"
+    xmig host drain hv1 --reason upgrade
     xmig host drain hv1 hv2 hv3 --deadline 4h --detach
     xmig host drain hv1 --cancel`
 }

@@ -18,7 +18,7 @@ xmig submit still moves it.
 
 Examples:
 
-    xmig vm pin db01 --reason "licence is bound to the host"`
+    xmig vm pin db01 --reason licence`
 }
 
 func (c *vmPinCmd) Run(ctx context.Context, g *globals, t *terminal) error {

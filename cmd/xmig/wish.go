@@ -19,7 +19,7 @@ resumed, and its guest is not stopped. Behind the hand-over nothing is paused.
 
 Examples:
 
-    xmig job pause 01JDB3 --reason "backup runs"`
+    xmig job pause 01JDB3 --reason backup`
 }
 
 func (c *jobPauseCmd) Run(ctx context.Context, g *globals, t *terminal) error {
@@ -50,7 +50,6 @@ soon as the predicted blackout fits.
 
 Examples:
 
-    xmig submit web01 --to hv2 --cutover manual --detach
     xmig job cutover web01`
 }
 

@@ -80,8 +80,8 @@ func (c *Coordinator) Drain(ctx context.Context, r DrainRequest) (DrainAnswer, e
 		case m.Drain.Kind == Homing && r.Kind == Emptying && m.Drain.State == DrainHeld:
 			c.beginDrain(m, r) // what could come home has; now all leave
 		case m.Drain.Kind != r.Kind:
-			return jobs.Failed(jobs.CodeConflict, "host %s: a %s by %s is under way since %s; cancel it first: `xmig host %s %s --cancel`",
-				r.Host, m.Drain.Kind, m.Drain.By, m.Drain.Begun.Format(time.DateTime), m.Drain.Kind, r.Host)
+			return jobs.Failed(jobs.CodeConflict, "host %s: a %s by %s is under way since %s; cancel it first: `xmig host show %s`",
+				r.Host, m.Drain.Kind, m.Drain.By, m.Drain.Begun.Format(time.DateTime), r.Host)
 		default:
 			a.Attached = true
 			m.Drain.again(c.Clock(), r.Deadline)
