@@ -47,7 +47,6 @@ func Preflight(t *testing.T, open Open, guest string) {
 		})
 	}
 	m.move() // nothing is in the way any more
-	m.move()
 }
 
 // End is one of a move's two hosts.
