@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"xmig/cmd/xmig/bench"
 )
@@ -19,6 +23,7 @@ type contest struct {
 	size   int64
 	rounds int
 	needed bool    // no tools but those that bars speak of
+	turns  string  // file to lock during each run
 	quiet  float64 // a run during which others had more of the machine is repeated,
 	again  int     // so often at most
 	log    io.Writer
@@ -79,26 +84,63 @@ func (c *contest) run(ctx context.Context, only []string) (all []result, err err
 	}
 	defer func() { err = errors.Join(err, stage.Remove()) }()
 	for round := range c.rounds {
-		for _, w := range workloads() {
-			if len(only) > 0 && !slices.Contains(only, w.name) {
-				continue
-			}
-			for _, t := range tools() {
-				if !t.measured(w.name, c.needed) {
-					continue
-				}
-				r, err := c.quietest(ctx, stage, w, t)
-				if err != nil {
-					return all, fmt.Errorf("%s, %s: %w", w.name, t.name, err)
-				}
-				r.Workload, r.Tool, r.Round, r.Bytes, r.Disks, r.Lanes = w.name, t.name, round+1, c.size, 1, 1
-				all = append(all, r)
-				c.tell(r)
-			}
+		runs, err := c.round(ctx, stage, round, only)
+		all = append(all, runs...)
+		if err != nil {
+			return all, err
 		}
 	}
 	return all, nil
 }
+
+// round gives every tool one run in each of its workloads.
+func (c *contest) round(ctx context.Context, stage *bench.Stage, round int, only []string) (all []result, err error) {
+	for _, w := range workloads() {
+		if len(only) > 0 && !slices.Contains(only, w.name) {
+			continue
+		}
+		for _, t := range tools() {
+			if !t.measured(w.name, c.needed) {
+				continue
+			}
+			r, err := c.quietest(ctx, stage, w, t)
+			if err != nil {
+				return all, fmt.Errorf("%s, %s: %w", w.name, t.name, err)
+			}
+			r.Workload, r.Tool, r.Round, r.Bytes, r.Disks, r.Lanes = w.name, t.name, round+1, c.size, 1, 1
+			all = append(all, r)
+			c.tell(r)
+		}
+	}
+	return all, nil
+}
+
+// turn waits for this machine's turn, if work takes turns here.
+func (c *contest) turn(ctx context.Context) (done func(), err error) {
+	if c.turns == "" {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(c.turns, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
+			return func() { f.Close() }, nil // which lets it go
+		case err != unix.EWOULDBLOCK && err != unix.EINTR:
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", c.turns, err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), f.Close())
+		case <-time.After(turnEvery):
+		}
+	}
+}
+
+// turnEvery is how often a lock that others have is tried.
+const turnEvery = 100 * time.Millisecond
 
 // tell says how a run went.
 func (c *contest) tell(r result) {
@@ -129,6 +171,11 @@ func (c *contest) quietest(ctx context.Context, s *bench.Stage, w workload, t to
 // once has one tool do one workload. Whatever the last one left, both ends are
 // as the workload wants them when it starts.
 func (c *contest) once(ctx context.Context, s *bench.Stage, w workload, t tool) (r result, err error) {
+	done, err := c.turn(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer done()
 	if err := ready(s, w); err != nil {
 		return r, err
 	}

@@ -25,6 +25,11 @@ var off = bench.Settings{Compress: blocksync.CompressOff}
 
 // sync measures lanes with two new processes and compares all disks.
 func (c *contest) sync(ctx context.Context, name string, round int, stages []*bench.Stage, lanes []bench.Lane, set bench.Settings) (result, error) {
+	done, err := c.turn(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	defer done()
 	r, err := c.pair(ctx, bench.Options{}, func(p *bench.Pair) (bench.Run, error) { return p.Sync(lanes, set) })
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)

@@ -36,6 +36,7 @@ type options struct {
 	Rounds    int
 	SizeMiB   int64
 	Needed    bool
+	Turns     string
 	Quiet     float64
 	Again     int
 	Dir       string
@@ -55,6 +56,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds; every tool has one run per workload in each")
 	f.Int64Var(&o.SizeMiB, "size", 1024, "size of the disk in MiB; --dir holds two of them")
 	f.BoolVar(&o.Needed, "needed", false, "of part peers, only the tools that promises are about")
+	f.StringVar(&o.Turns, "turns", "", "file to lock during each run: other heavy work of this machine takes turns at it")
 	f.Float64Var(&o.Quiet, "quiet", 0.1, "share of the machine that others may have during a run")
 	f.IntVar(&o.Again, "again", 0, "how often a run that was not quiet is repeated; the quietest counts")
 	f.StringVar(&o.Dir, "dir", "/dev/shm", "directory in memory for the disks")
@@ -189,7 +191,7 @@ func inside(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	c := &contest{m: m, d: d, xmig: o.Xmig, dir: disks, size: o.SizeMiB << 20, rounds: o.Rounds, needed: o.Needed, quiet: o.Quiet, again: o.Again, log: os.Stderr}
+	c := &contest{m: m, d: d, xmig: o.Xmig, dir: disks, size: o.SizeMiB << 20, rounds: o.Rounds, needed: o.Needed, turns: o.Turns, quiet: o.Quiet, again: o.Again, log: os.Stderr}
 	err = c.all(ctx, o, large, out)
 	if werr := write(o, out); err == nil {
 		err = werr // what was measured before something failed is told too

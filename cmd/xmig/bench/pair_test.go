@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -104,6 +105,17 @@ func TestChangeAndUndo(t *testing.T) {
 		t.Errorf("%d pages differ, want %d", len(differ), len(spans))
 	}
 	if err := errors.Join(s.Undo(), s.Compare()); err != nil {
+		t.Error(err)
+	}
+	// And where the destination has taken the change, it goes away there too.
+	if err := errors.Join(s.Change(spans, 9), s.Equalize(), s.Compare(), s.Undo(), s.Compare()); err != nil {
+		t.Error(err)
+	}
+	if now, err := os.ReadFile(s.Destination); err != nil || !bytes.Equal(now, dst) {
+		t.Errorf("the destination is not as it was: %v", err)
+	}
+	// What was not seen to be equal is made so.
+	if err := errors.Join(s.Change(spans, 9), s.Undo(), s.Blank(), s.Equalize(), s.Compare()); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,6 +17,7 @@ type Stage struct {
 	Image               Image
 
 	changed []change // of the source, since it was written
+	equal   bool     // both were compared, and nobody wrote since
 }
 
 type change struct {
@@ -65,6 +66,7 @@ const piece = 1 << 20
 
 // Blank writes zeroes over the whole destination.
 func (s *Stage) Blank() error {
+	s.equal = false
 	return onFile(s.Destination, func(f *os.File) error {
 		zeroes := make([]byte, piece)
 		for at := int64(0); at < s.Image.Size; at += piece {
@@ -79,11 +81,13 @@ func (s *Stage) Blank() error {
 // Fresh makes the destination a new file that holds nothing, as a volume that
 // was made for a migration does.
 func (s *Stage) Fresh() error {
+	s.equal = false
 	return onFile(s.Destination, func(f *os.File) error { return errors.Join(f.Truncate(0), f.Truncate(s.Image.Size)) })
 }
 
 // Change gives spans of the source new random content.
 func (s *Stage) Change(spans []Span, seed uint64) error {
+	s.equal = s.equal && len(spans) == 0
 	return onFile(s.Source, func(f *os.File) error {
 		for i, p := range spans {
 			c := change{at: p.Offset, old: make([]byte, p.Length)}
@@ -101,16 +105,21 @@ func (s *Stage) Change(spans []Span, seed uint64) error {
 	})
 }
 
-// Undo gives the source the content back that it was written with.
+// Undo gives the source the content back that it was written with, and the
+// destination too if it was seen to be equal.
 func (s *Stage) Undo() error {
-	err := onFile(s.Source, func(f *os.File) error {
+	back := func(f *os.File) error {
 		for i := len(s.changed) - 1; i >= 0; i-- {
 			if _, err := f.WriteAt(s.changed[i].old, s.changed[i].at); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	err := onFile(s.Source, back)
+	if err == nil && s.equal {
+		err = onFile(s.Destination, back)
+	}
 	if err == nil {
 		s.changed = nil
 	}
@@ -119,18 +128,23 @@ func (s *Stage) Undo() error {
 
 // Equalize makes the destination equal to the source.
 func (s *Stage) Equalize() error {
-	return s.walk(func(dst *os.File, at int64, a, b []byte) error {
+	if s.equal {
+		return nil
+	}
+	err := s.walk(func(dst *os.File, at int64, a, b []byte) error {
 		if bytes.Equal(a, b) {
 			return nil
 		}
 		_, err := dst.WriteAt(a, at)
 		return err
 	})
+	s.equal = err == nil
+	return err
 }
 
 // Compare reports the first difference between source and destination.
 func (s *Stage) Compare() error {
-	return s.walk(func(_ *os.File, at int64, a, b []byte) error {
+	err := s.walk(func(_ *os.File, at int64, a, b []byte) error {
 		if bytes.Equal(a, b) {
 			return nil
 		}
@@ -141,6 +155,8 @@ func (s *Stage) Compare() error {
 		}
 		return nil
 	})
+	s.equal = err == nil
+	return err
 }
 
 func (s *Stage) walk(do func(dst *os.File, at int64, a, b []byte) error) error {
