@@ -6,7 +6,7 @@
 //
 //	source                                   destination
 //	begin{geometry, ranges, secret}  ---->
-//	                                 <----   marks of chunks, in order, in batches
+//	                                 <----   marks of chunks, in order, in batches (or done at once, see Pass.Since)
 //	zero | whole | coarse            ---->   (coarse: marks of the chunk's 64 KiB blocks)
 //	                                 <----   fine (which blocks differ, and marks of their 4 KiB pages)
 //	pages                            ---->

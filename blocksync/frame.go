@@ -38,8 +38,8 @@ const (
 )
 
 const (
-	beginVersion = 2
-	beginFixed   = 1 + 1 + 1 + 1 + 8 + 4 + 4 + 32 + 4 // bytes before the runs
+	beginVersion = 3
+	beginFixed   = 1 + 1 + 1 + 1 + 8 + 4 + 4 + 32 + 32 + 4 // bytes before the runs
 	maxAbortText = 1 << 10
 	abortCorrupt = 1 // Index of a kindAbort
 )
@@ -52,6 +52,7 @@ type begin struct {
 	verify Verify
 	sector int
 	secret [32]byte
+	since  digest // Pass.Since
 	plan   *plan
 }
 
@@ -79,6 +80,7 @@ func (b *begin) encode() []byte {
 	out = le.AppendUint32(out, uint32(b.plan.chunk))
 	out = le.AppendUint32(out, uint32(b.sector))
 	out = append(out, b.secret[:]...)
+	out = append(out, b.since[:]...)
 	out = le.AppendUint32(out, uint32(len(b.plan.runs)))
 	next := int64(0)
 	for _, r := range b.plan.runs {
@@ -108,7 +110,8 @@ func decodeBegin(b []byte) (*begin, error) {
 	}
 	out.sector = int(le.Uint32(b[16:]))
 	copy(out.secret[:], b[20:52])
-	count := le.Uint32(b[52:])
+	copy(out.since[:], b[52:84])
+	count := le.Uint32(b[84:])
 	runs, err := decodeRuns(b[beginFixed:], count)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,12 @@ type Pass struct {
 	Ranges []Range // what to compare; nil: the whole disk
 	Final  bool    // the source does not change any more: Settings.Verify applies in full
 
-	// Secret keys the sub-digests of this pass. It must be fresh and random,
+	// Since, if not zero, says that the source has not changed since a pass over the
+	// whole disk that succeeded with this root. If the destination has not either
+	// (Settings.Holds), this pass ends at once: neither device is read.
+	Since [32]byte
+
+	// Secret keys the marks of this pass. It must be fresh and random,
 	// so that a guest cannot make two blocks that look equal; zero: Send draws one.
 	Secret [32]byte
 }

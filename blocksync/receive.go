@@ -145,6 +145,12 @@ func (r *receiver) run(ctx context.Context) (Result, error) {
 	if err := r.reader.dev.refresh(); err != nil {
 		return res, err
 	}
+	if root := r.begin.since; root != (digest{}) && r.set.Holds != nil && r.set.Holds(root) {
+		r.meter.done.Store(r.meter.size)
+		r.meter.same.Store(r.meter.size)
+		res.Root = root
+		return res, r.wire.sendBody(ctx, kindDone, 0, root[:])
+	}
 	workers, err := r.newWorkers()
 	if err != nil {
 		return res, err

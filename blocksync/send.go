@@ -80,6 +80,9 @@ func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error)
 	if err != nil {
 		return nil, err
 	}
+	if pass.Since != (digest{}) && pass.Ranges != nil {
+		return nil, errors.New("a root vouches for a whole disk, the pass is over a part of it")
+	}
 	if pass.Secret == [32]byte{} {
 		_, _ = rand.Read(pass.Secret[:]) // never fails
 	}
@@ -120,15 +123,26 @@ func (s *sender) run(ctx context.Context) (Result, error) {
 	if err := s.reader.dev.refresh(); err != nil {
 		return res, err
 	}
-	workers, err := s.newWorkers()
-	if err != nil {
-		return res, err
-	}
-	b := begin{final: s.pass.Final, verify: s.set.Verify, sector: s.reader.dev.sector, secret: s.pass.Secret, plan: s.plan}
+	s.mu.Lock()
+	news := s.news
+	s.mu.Unlock()
+	b := begin{since: s.since(), final: s.pass.Final, verify: s.set.Verify, sector: s.reader.dev.sector, secret: s.pass.Secret, plan: s.plan}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.listen(ctx) })
 	if err := s.wire.sendBody(ctx, kindBegin, 0, b.encode()); err != nil {
 		g.Go(func() error { return err }) // ends listen
+		return res, g.Wait()
+	}
+	if b.since != (digest{}) {
+		ended, err := s.unchanged(ctx, news, &res)
+		if ended || err != nil {
+			g.Go(func() error { return err })
+			return res, g.Wait()
+		}
+	}
+	workers, err := s.newWorkers()
+	if err != nil {
+		g.Go(func() error { return err })
 		return res, g.Wait()
 	}
 	for _, w := range workers {
@@ -145,6 +159,33 @@ func (s *sender) run(ctx context.Context) (Result, error) {
 	})
 	err = g.Wait()
 	return res, err
+}
+
+// since is the root that the destination is asked for. A full check reads in any case.
+func (s *sender) since() digest {
+	if s.rereads() || s.plan.n == 0 {
+		return digest{}
+	}
+	return s.pass.Since
+}
+
+// unchanged waits for the destination's first word: that it has not changed
+// either, which ends the pass, or marks.
+func (s *sender) unchanged(ctx context.Context, news <-chan struct{}, res *Result) (ended bool, err error) {
+	select {
+	case <-news:
+		return false, nil
+	case f := <-s.last:
+		if f.Kind != kindDone || digest(f.Payload) != s.pass.Since {
+			return false, s.wire.corrupt(-1, "the destination ended the pass with another root than it was asked for")
+		}
+		res.Root = s.pass.Since
+		s.meter.done.Store(s.meter.size)
+		s.meter.same.Store(s.meter.size)
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
 }
 
 // listen takes what the destination says. It never waits for anything but the

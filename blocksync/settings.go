@@ -67,6 +67,10 @@ type Settings struct {
 	Limits    Limits        // bandwidth; see there
 	SyncEvery time.Duration // destination: time between flushes during the pass
 
+	// Holds, at the destination, reports whether its device is as the pass that
+	// succeeded with this root left it. nil: nobody knows.
+	Holds func(root [32]byte) bool
+
 	// Progress, if not nil, is called from one goroutine about five times a
 	// second and once at the end. It must not block.
 	Progress func(Progress)

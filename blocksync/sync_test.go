@@ -180,3 +180,43 @@ func TestOnePass(t *testing.T) {
 		})
 	}
 }
+
+// TestSince: a pass after which nobody wrote ends at once, and only that one.
+func TestSince(t *testing.T) {
+	disk := randomBytes(1, 5*mib)
+	p := newPair(t, disk, make([]byte, len(disk)))
+	first := p.must(Pass{Number: 1}, Settings{})
+	held, asked := first.sent.Root, 0
+	set := Settings{Holds: func(root [32]byte) bool { asked++; return root == held }}
+	quick := p.must(Pass{Number: 2, Since: held, Final: true}, set)
+	if n := quick.sent.Read + quick.received.Read + quick.received.Written; n != 0 || quick.sent.Wire > 2*kib || asked != 1 {
+		t.Errorf("%d bytes read and written, %d on the wire, asked %d times", n, quick.sent.Wire, asked)
+	}
+	if quick.sent.Root != held || quick.sent.Same != quick.sent.Size || !quick.received.Final {
+		t.Errorf("the quick pass says %+v and %+v", quick.sent, quick.received)
+	}
+	for name, tc := range map[string]struct {
+		pass Pass
+		set  Settings
+	}{
+		"destination knows nothing": {Pass{Number: 3, Since: held}, Settings{}},
+		"destination has another":   {Pass{Number: 3, Since: held}, Settings{Holds: func([32]byte) bool { return false }}},
+		"source has another":        {Pass{Number: 3, Since: [32]byte{1}}, set},
+		"full check":                {Pass{Number: 3, Since: held, Final: true}, Settings{Holds: set.Holds, Verify: VerifyFull}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			flipOnDisk(t, p.dst, 2*mib+5)
+			if o := p.must(tc.pass, tc.set); o.sent.Read < int64(len(disk)) || o.received.Written == 0 {
+				t.Errorf("read %d bytes, wrote %d", o.sent.Read, o.received.Written)
+			}
+			p.equal()
+		})
+	}
+	from, to := p.open()
+	defer from.Close()
+	defer to.Close()
+	a, _ := Pipe(1)
+	if _, err := Send(context.Background(), a, from, Pass{Number: 9, Since: held, Ranges: []Range{}}, set); err == nil {
+		t.Error("a root of the whole disk was taken for a part of it")
+	}
+}
