@@ -96,6 +96,7 @@ func (b *bandwidth) throttle(row jobs.Row[jobs.Throttle], gone bool) {
 
 // follow watches both until ctx ends. A bus that is away leaves the last rates as they are.
 func (b *bandwidth) follow(ctx context.Context, on *bus.Bus, node string) error {
+	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return bus.NewTable[jobs.Wish](on, "job").Watch(ctx, b.wish) })
 	g.Go(func() error {
@@ -105,5 +106,8 @@ func (b *bandwidth) follow(ctx context.Context, on *bus.Bus, node string) error 
 			}
 		})
 	})
-	return g.Wait()
+	if err := g.Wait(); outer.Err() == nil {
+		return err
+	}
+	return nil // told to end
 }
