@@ -47,6 +47,7 @@ type Result struct {
 	Counts
 	Pass     uint32
 	Final    bool
+	Whole    bool     // it was over the whole disk
 	Root     [32]byte // over the geometry and the marks of all chunks: equal at both ends of this pass, and of no other
 	Verified bool     // both devices were read again after the last fsync and were equal
 	Content  [32]byte // if so: BLAKE3-256 over the geometry and the digests of all chunks

@@ -96,6 +96,9 @@ func (p *plan) check() error {
 // total is the number of chunks of the whole disk.
 func (p *plan) total() int64 { return (p.size + int64(p.chunk) - 1) / int64(p.chunk) }
 
+// whole reports whether the pass covers all of the disk.
+func (p *plan) whole() bool { return p.n == p.total() }
+
 // at returns the index on the disk of a position.
 func (p *plan) at(pos int64) int64 {
 	i := sort.Search(len(p.runs), func(i int) bool { return p.runs[i].pos > pos }) - 1

@@ -141,7 +141,7 @@ func (r *receiver) close() {
 }
 
 func (r *receiver) run(ctx context.Context) (Result, error) {
-	res := Result{Pass: r.wire.pass, Final: r.begin.final}
+	res := Result{Pass: r.wire.pass, Final: r.begin.final, Whole: r.plan.whole()}
 	if err := r.reader.dev.refresh(); err != nil {
 		return res, err
 	}

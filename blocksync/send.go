@@ -119,7 +119,7 @@ func (s *sender) close() {
 }
 
 func (s *sender) run(ctx context.Context) (Result, error) {
-	res := Result{Pass: s.pass.Number, Final: s.pass.Final}
+	res := Result{Pass: s.pass.Number, Final: s.pass.Final, Whole: s.plan.whole()}
 	if err := s.reader.dev.refresh(); err != nil {
 		return res, err
 	}

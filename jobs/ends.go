@@ -122,6 +122,7 @@ type DiskReport struct {
 	Sent      int64         `json:"sent_bytes"` // content sent, before compression
 	Wire      int64         `json:"wire_bytes"` // all that travelled, both directions
 	Written   int64         `json:"written_bytes"`
+	Read      int64         `json:"read_bytes"` // from the source's device; holes are not read
 	Elapsed   time.Duration `json:"elapsed_ns"`
 	Root      Digest        `json:"root"`
 }

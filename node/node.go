@@ -41,6 +41,7 @@ type Node struct {
 	booted    time.Time // when it came up, for people
 	compress  blocksync.Compress
 	bandwidth *bandwidth
+	manifests manifests
 	now       func() time.Time
 
 	src *source
@@ -91,6 +92,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 		n.compress = blocksync.CompressOff
 	}
 	n.bandwidth = newBandwidth(cfg.BWLimit)
+	n.manifests = manifests{filepath.Join(cfg.StateDir, "manifests"), log}
 	n.src = &source{n: n, open: map[string]*departure{}}
 	n.dst = &destination{n: n, open: map[string]*arrival{}}
 	return n, nil

@@ -14,6 +14,7 @@ import (
 	"xmig/blocksync"
 	"xmig/bus"
 	"xmig/jobs"
+	"xmig/node/storage"
 )
 
 // arrival is one job's session at the destination: its lane, the writers of
@@ -73,15 +74,30 @@ func (a *arrival) fail(ctx context.Context, what string, err error) {
 }
 
 // receive writes one disk's passes until the lane ends.
-func (a *arrival) receive(ctx context.Context, name string, dev *blocksync.Device, s blocksync.Settings) {
+func (a *arrival) receive(ctx context.Context, name string, dev *blocksync.Device, s blocksync.Settings, kept manifests) {
 	defer dev.Close()
+	var asked [32]byte
+	s.Holds = func(root [32]byte) bool {
+		asked = root
+		return kept.root(ctx, dev.Path()) == root
+	}
 	for {
 		res, err := blocksync.Receive(ctx, a.lane.Channel(name), dev, s)
 		if err != nil {
 			a.fail(ctx, "disk "+name, err)
 			return
 		}
+		// Before the pass is known to have ended: afterwards the guest may run and write.
+		var w storage.Witness
+		keep := false
+		if res.Final && res.Whole && res.Root != asked {
+			// Also in a session that is being ended: it waits for us.
+			w, keep = kept.witness(context.WithoutCancel(ctx), dev.Path())
+		}
 		a.note(func() { a.passes[name] = res })
+		if keep {
+			kept.keep(dev.Path(), res.Root, w)
+		}
 	}
 }
 

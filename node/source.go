@@ -12,6 +12,7 @@ import (
 	"xmig/blocksync"
 	"xmig/bus"
 	"xmig/jobs"
+	"xmig/node/storage"
 	"xmig/xen"
 )
 
@@ -155,7 +156,7 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 			}
 			settings := s.n.syncSettings(job, watch.disk(disk.Name))
 			settings.Limits = d.limits
-			res, err := blocksync.Send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
+			res, err := s.send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
 			if err != nil {
 				return diskError(err, disk.Name, job, s.n.cfg.Name)
 			}
@@ -173,6 +174,29 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 		return rep, err
 	}
 	return rep.InOrder(job), nil
+}
+
+// send makes one pass over one disk. If nobody has written to it since an
+// earlier one, the destination is told so and may end it at once; if nobody wrote during
+// the last one, what it found is kept for a later move.
+func (s *source) send(ctx context.Context, lane blocksync.Lane, dev *blocksync.Device, pass blocksync.Pass, set blocksync.Settings) (blocksync.Result, error) {
+	kept := s.n.manifests
+	if pass.Ranges == nil {
+		pass.Since = kept.root(ctx, dev.Path())
+	}
+	var before storage.Witness
+	watched := false
+	if pass.Final {
+		before, watched = kept.witness(ctx, dev.Path())
+	}
+	res, err := blocksync.Send(ctx, lane, dev, pass, set)
+	if err != nil || !watched || !res.Whole || res.Root == pass.Since {
+		return res, err
+	}
+	if after, ok := kept.witness(ctx, dev.Path()); ok && after == before {
+		kept.keep(dev.Path(), res.Root, after)
+	}
+	return res, nil
 }
 
 // stopping goes with STOPPING: which domain was told to stop, and in which boot.
@@ -297,5 +321,5 @@ func (n *Node) syncSettings(job jobs.Job, progress func(blocksync.Progress)) blo
 
 func diskReport(name string, r blocksync.Result) jobs.DiskReport {
 	return jobs.DiskReport{Name: name, Size: r.Size, Same: r.Chunks - r.Differed, Differing: r.Differed,
-		Zero: r.Zero, Sent: r.Sent, Wire: r.Wire, Written: r.Written, Elapsed: r.Elapsed.Round(time.Microsecond), Root: r.Root}
+		Zero: r.Zero, Sent: r.Sent, Wire: r.Wire, Written: r.Written, Read: r.Read, Elapsed: r.Elapsed.Round(time.Microsecond), Root: r.Root}
 }
