@@ -92,7 +92,7 @@ func (c *Cluster) host(name string) *Host {
 		c.t.Fatal(err)
 	}
 	h.Node = c.process(name, "node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
-		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
+		"--pools", "disks="+h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
 		"--lane-timeout", laneTimeout.String(), "--log-level", "debug")
 	return h
 }
