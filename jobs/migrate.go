@@ -276,7 +276,7 @@ func (m *Migration) resume(ctx context.Context) error {
 	// How long ago the guest began to run is a difference on the destination's
 	// clock, so that the blackout is measured by the source's alone.
 	m.rec.Report.RanAt = m.clock().Add(-there.At.Sub(ran.At))
-	if !m.rec.Report.StoppedAt.IsZero() {
+	if !m.rec.Report.StoppedAt.IsZero() && m.rec.Report.RanAt.After(m.rec.Report.StoppedAt) { // else its host died under it and nobody saw when
 		m.rec.Report.Blackout = m.rec.Report.RanAt.Sub(m.rec.Report.StoppedAt)
 	}
 	return nil
