@@ -25,15 +25,15 @@ func (b *blockers) add(disk, code, next, format string, args ...any) {
 }
 
 // Check tells all that stands against the plan at the destination.
-func (d *destination) Check(ctx context.Context, job jobs.Job) (jobs.Answer, error) {
+func (d *destination) Check(ctx context.Context, job jobs.Job) (a jobs.Answer, err error) {
 	n := d.n
 	b := &blockers{host: n.cfg.Name}
-	a := jobs.Answer{LinkRate: n.cfg.LinkRate}
+	a.LinkRate = n.cfg.LinkRate
 	if job.Kind == jobs.KindMigrate {
 		if err := n.checkName(ctx, job, b); err != nil {
 			return a, err
 		}
-		if err := n.checkHost(ctx, job, b); err != nil {
+		if a.NoLive, err = n.checkHost(ctx, job, b); err != nil {
 			return a, err
 		}
 		a.Config = n.checkConfig(job, b)
@@ -71,15 +71,16 @@ func (n *Node) checkName(ctx context.Context, job jobs.Job, b *blockers) error {
 	return nil
 }
 
-// checkHost wants memory, bridges and a Xen that is not older.
-func (n *Node) checkHost(ctx context.Context, job jobs.Job, b *blockers) error {
+// checkHost wants memory, bridges and a Xen that is not older. It tells why no
+// guest can be taken in live, "" if one can.
+func (n *Node) checkHost(ctx context.Context, job jobs.Job, b *blockers) (noLive string, err error) {
 	info, err := n.xl.Info(ctx)
 	if err != nil {
-		return jobs.RetryLater(jobs.CodeToolstack, "xl info on %s: %w", n.cfg.Name, err)
+		return "", jobs.RetryLater(jobs.CodeToolstack, "xl info on %s: %w", n.cfg.Name, err)
 	}
 	lack, err := n.memoryLack(ctx, job, info.FreeMemory)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if lack != "" {
 		b.add("", "memory", "free memory there, or name another host", "%s", lack)
@@ -99,7 +100,10 @@ func (n *Node) checkHost(ctx context.Context, job jobs.Job, b *blockers) error {
 			b.add("", "bridge", "make it, or map another: --map bridge="+br+":NAME", "there is no bridge %s", to)
 		}
 	}
-	return nil
+	if !info.Version.AtLeast(xen.MigrateSince) {
+		noLive = "xl of Xen " + info.Version.String() + " there is older than " + xen.MigrateSince.String()
+	}
+	return noLive, nil
 }
 
 // checkConfig says where the config will lie, and wants that place free and no

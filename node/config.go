@@ -18,6 +18,7 @@ type Config struct {
 	XL        []string // argv prefix of xl
 	Xenstore  []string // argv prefix in front of xenstore-ls and xenstore-read; empty: on PATH
 	Holder    []string // argv prefix of the holder process: the binary and its hidden subcommand
+	Stub      []string // argv prefix of a live migration's stub, the same way
 	Simulated bool     // XL is the simulated one; shown wherever the host is
 	BootID    string   // of this boot of the host; empty: the kernel's. A simulated host reboots alone
 
@@ -84,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if len(c.Holder) == 0 {
 		errs = append(errs, errors.New("no holder command"))
+	}
+	if len(c.Stub) == 0 {
+		errs = append(errs, errors.New("no stub command"))
 	}
 	for what, dir := range map[string]string{"state directory": c.StateDir, "config directory": c.ConfigDir} {
 		if !filepath.IsAbs(dir) {

@@ -3,16 +3,13 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
-	"syscall"
 
 	"xmig/blocksync"
 	"xmig/bus"
 	"xmig/jobs"
 	"xmig/node/storage"
-	"xmig/xen"
 )
 
 // destination is this host as the end that takes a VM in. One serves all jobs.
@@ -214,7 +211,7 @@ func channels(job jobs.Job) []string {
 			names = append(names, disk.Name)
 		}
 	}
-	if job.Plan.Mode == jobs.Suspend {
+	if job.Plan.SendsMemory() {
 		names = append(names, memoryChannel)
 	}
 	for i, f := range job.Plan.Guest.BootFiles {
@@ -255,78 +252,4 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 		devices[disk.Name] = dev
 	}
 	return devices, nil
-}
-
-// Receive starts `xl restore -p`; the lane's memory channel feeds it through a
-// pipe, so that a session that ends makes xl fail and leave nothing.
-func (d *destination) Receive(_ context.Context, job jobs.Job) error {
-	a, err := d.arrival(job)
-	if err != nil {
-		return err
-	}
-	if job.Plan.Mode != jobs.Suspend {
-		return jobs.Failed(jobs.CodeInternal, "vm %s: no memory travels in %s mode", job.VM.Name, job.Plan.Mode)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.restore != nil {
-		return nil
-	}
-	if a.closed {
-		return jobs.RetryLater(jobs.CodeLane, "vm %s on %s: the session of attempt %s is being closed", job.VM.Name, d.n.cfg.Name, job.Attempt)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("pipe for xl restore: %w", err)
-	}
-	a.restore = &restore{done: make(chan struct{})}
-	a.run(func(ctx context.Context) { d.restore(ctx, a, r, w) })
-	return nil
-}
-
-// restore feeds xl and notes what came of it. It ends when the session does:
-// also while it waits for the lock, which whoever closes the session may hold.
-func (d *destination) restore(ctx context.Context, a *arrival, r, w *os.File) {
-	res := a.restore
-	defer close(res.done)
-	fed, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		var err error
-		image := xen.MapImage(&feed{w, ended, &res.err}, func(cfg []byte) ([]byte, error) { return mapDomain(cfg, a.job) })
-		res.stream, err = blocksync.ReceiveStream(ctx, a.lane.Channel(memoryChannel), image, blocksync.Settings{})
-		w.Close()
-		fed <- err
-	}()
-	res.err = d.n.hold(ctx, a.job.VM, func(h *held) error {
-		if err := d.fresh(h, a.job); err != nil {
-			return err
-		}
-		dom, err := h.xl.Restore(ctx, r)
-		res.domid = dom.ID
-		return err
-	})
-	close(ended)
-	r.Close() // a feeder that still writes to an xl that is gone ends here
-	if err := <-fed; err != nil && res.err == nil {
-		res.err = fmt.Errorf("memory image: %w", err)
-	}
-}
-
-// feed is the pipe to an xl restore. Of one that ended early the source is told
-// why, and not that its pipe broke.
-type feed struct {
-	w     *os.File
-	ended <-chan struct{}
-	why   *error // valid once ended
-}
-
-func (f *feed) Write(p []byte) (int, error) {
-	n, err := f.w.Write(p)
-	if errors.Is(err, syscall.EPIPE) {
-		<-f.ended // it has: only then the pipe's other end is closed
-		if *f.why != nil {
-			err = *f.why
-		}
-	}
-	return n, err
 }

@@ -17,9 +17,15 @@ import (
 // under the VM's lock.
 
 // Commit journals COMMITTING. The lock itself proves that no command of this
-// attempt is alive: each holds it until it ends (R4).
+// attempt is alive: each holds it until it ends (R4). A live migration's is, and
+// has given GO: its stub says so, and makes the promise.
 func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Journal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
+		if job.Plan.Mode == jobs.Live && !h.said.Has(jobs.COMMITTING, job.Epoch) {
+			if err := s.commitLive(ctx, h, job, destination); err != nil {
+				return err
+			}
+		}
 		sees, err := s.sees(ctx, job.VM)
 		if err != nil {
 			return err
@@ -29,6 +35,26 @@ func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Jour
 		}
 		return h.say(job, jobs.COMMITTING, nil)
 	})
+}
+
+// commitLive lets xl go over its own line. It is asked for nothing while the
+// guest still runs, or while anything else forbids it.
+func (s *source) commitLive(ctx context.Context, h *held, job jobs.Job, destination jobs.Journal) error {
+	sees, err := s.sees(ctx, job.VM)
+	if err != nil {
+		return err
+	}
+	if err := jobs.MayCommit(h.said, destination, job.Epoch, sees); err != nil {
+		return jobs.RetryLater(jobs.CodeAborted, "commit vm %s on %s: %w", job.VM.Name, h.node, err)
+	}
+	err = s.letGo(ctx, h, job, destination)
+	if rerr := h.reread(); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	if err != nil && !h.said.Has(jobs.COMMITTING, job.Epoch) {
+		return jobs.RetryLater(jobs.CodeToolstack, "have xl give vm %s on %s away: %w", job.VM.Name, h.node, err)
+	}
+	return nil
 }
 
 // sees looks whether the guest can execute here. A config without a UUID gives
@@ -79,6 +105,9 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 			return nil // a late word: a later attempt may hold the guest, and decides
 		}
 		if h.said.Has(factStopping, job.Epoch) {
+			if err := s.recall(ctx, h, job); err != nil {
+				return jobs.RetryLater(jobs.CodeToolstack, "end xl migrate of vm %s on %s: %w", job.VM.Name, h.node, err)
+			}
 			if err := s.runOn(ctx, h, job); err != nil {
 				return jobs.RetryLater(jobs.CodeToolstack, "have vm %s run on at %s: %w", job.VM.Name, h.node, err)
 			}
@@ -106,7 +135,7 @@ func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
 		case state == jobs.VMRunning:
 			return nil
 		case state == jobs.VMSuspended:
-			return h.xl.ResumeSuspended(ctx, d.ID)
+			return s.wake(ctx, h, d)
 		case state == jobs.VMPaused && !unfinished(d):
 			return h.xl.Unpause(ctx, d.ID)
 		case ended: // shut down and still there, or a boot of ours that was killed
@@ -123,6 +152,16 @@ func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
 		return fmt.Errorf("its domain is gone and it has no config file to boot from: start it by hand")
 	}
 	return s.n.boot(ctx, h, job, cfg, xen.Running)
+}
+
+// wake resumes a guest that an xl left suspended, under its own name.
+func (s *source) wake(ctx context.Context, h *held, d xen.Domain) error {
+	if home := xen.Home(d.Name); home != d.Name {
+		if err := h.xl.Rename(ctx, d.ID, home); err != nil {
+			return err
+		}
+	}
+	return h.xl.ResumeSuspended(ctx, d.ID)
 }
 
 // awaitShutdown waits for a guest that was asked to shut down and has not: one
@@ -177,6 +216,9 @@ func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Jour
 		}
 		if h.said.Highest() > job.Epoch {
 			return nil // the VM came back since; all that is left here is its own again
+		}
+		if job.Plan.Mode == jobs.Live {
+			s.dismiss(ctx, h, job)
 		}
 		if err := s.destroy(ctx, h, job); err != nil {
 			return err

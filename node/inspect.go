@@ -186,6 +186,17 @@ func (n *Node) inspectDisks(ctx context.Context, g *jobs.Guest, b *blockers) err
 	return nil
 }
 
+// noLive is why this host's xl cannot send the guest while it runs, "" if it can.
+func noLive(info xen.Info, cfg xen.DomainConfig) string {
+	switch {
+	case !info.Version.AtLeast(xen.MigrateSince):
+		return "xl of Xen " + info.Version.String() + " is older than " + xen.MigrateSince.String()
+	case cfg.Type == "pv" && !slices.Contains(info.VirtCaps, "shadow"):
+		return "it is a PV guest, and this Xen has no shadow paging (xl info, virt_caps), without which nobody sees what a PV guest writes"
+	}
+	return ""
+}
+
 // inspectDomain asks xl for what the inventory does not tell.
 func (n *Node) inspectDomain(ctx context.Context, job jobs.Job, g *jobs.Guest, b *blockers) error {
 	doms, err := n.copies(ctx, g.VMRef)
@@ -202,11 +213,11 @@ func (n *Node) inspectDomain(ctx context.Context, job jobs.Job, g *jobs.Guest, b
 		return jobs.RetryLater(jobs.CodeToolstack, "xl info on %s: %w", n.cfg.Name, err)
 	}
 	g.Xen, g.HWCaps = info.Version.String(), info.HWCaps
-	g.NoLive = "live is not offered by this version"
 	cfg, err := n.xl.Config(ctx, g.DomID)
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: %w", g.Name, n.cfg.Name, err)
 	}
+	g.NoLive, g.EarlyOpen = noLive(info, cfg), cfg.Type == "hvm" || slices.ContainsFunc(cfg.Disks, xen.DomainDisk.EarlyOpen)
 	for _, d := range cfg.Disks {
 		if d.Format != "" && d.Format != "raw" && d.Path != "" && !d.ReadOnly {
 			b.add(d.Vdev, "format", "convert it to a raw file or a volume", "%s is %s; only raw disks can be copied under a running guest", d.Path, d.Format)

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 			os.Exit(xlsim.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
 		case "hold":
 			os.Exit(xen.RunHolder(os.Args[2:]))
+		case "xl-stub":
+			os.Exit(RunStub(os.Args[2:]))
 		}
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the programs: each would sleep a second at its end
@@ -109,6 +111,7 @@ func (h *host) start(cfg Config) {
 	must(t, err)
 	sim := []string{self, "xlsim", "--host", h.sim}
 	cfg.StateDir, cfg.Holder, cfg.Simulated = filepath.Join(h.sim, "state"), []string{self, "hold", "--"}, true
+	cfg.Stub = []string{self, "xl-stub"}
 	cfg.XL, cfg.Xenstore = append(sim[:len(sim):len(sim)], "xl"), sim
 	cfg.ConfigDir, cfg.SaveDir = h.etc(""), filepath.Join(h.sim, "save")
 	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []Pool{{Dir: h.disks("")}}
@@ -268,7 +271,7 @@ func stopped(t *testing.T, a, b *host, job jobs.Job) (jobs.Job, jobs.Seal) {
 	job = opened(t, a, b, job)
 	_, err := a.src.Pass(a.w.ctx, job, 1, jobs.SeedPass)
 	must(t, err)
-	if job.Plan.Mode == jobs.Suspend {
+	if job.Plan.SendsMemory() {
 		must(t, b.dst.Receive(a.w.ctx, job))
 	}
 	out, err := a.src.Stop(a.w.ctx, job, noFlow)

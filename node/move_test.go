@@ -74,6 +74,14 @@ func (w *world) final(job string) jobs.Record {
 	return w.record(job)
 }
 
+// guestType is what a guest must be for a mode.
+func guestType(mode jobs.Mode) string {
+	if mode == jobs.Live {
+		return "pvh"
+	}
+	return "pv"
+}
+
 // TestMove is the whole way of a guest from record to record, in each mode.
 func TestMove(t *testing.T) {
 	for _, c := range []struct {
@@ -81,6 +89,7 @@ func TestMove(t *testing.T) {
 		halted bool
 		a, b   string // promises at both ends
 	}{
+		{jobs.Live, false, "BEGIN(1) STOPPING(1) DISARMED(1) SEALED(1) COMMITTING(1) DONE(1)", "BEGIN(1) READY(1) GO(1) RUNNING(1)"},
 		{jobs.Suspend, false, "BEGIN(1) STOPPING(1) DISARMED(1) SEALED(1) COMMITTING(1) DONE(1)", "BEGIN(1) READY(1) GO(1) RUNNING(1)"},
 		{jobs.Cold, false, "BEGIN(1) STOPPING(1) DISARMED(1) SEALED(1) COMMITTING(1) DONE(1)", "BEGIN(1) READY(1) GO(1) RUNNING(1)"},
 		{jobs.Auto, true, "BEGIN(1) DISARMED(1) SEALED(1) COMMITTING(1) DONE(1)", "BEGIN(1) READY(1) GO(1) RUNNING(1)"},
@@ -92,7 +101,7 @@ func TestMove(t *testing.T) {
 			if c.halted {
 				make = a.config
 			}
-			vm := make(xlsim.GuestSpec{Name: "web 01", Bridge: "xenbr0"}, 8*mib, 4*mib)
+			vm := make(xlsim.GuestSpec{Name: "web 01", Bridge: "xenbr0", Type: guestType(c.mode)}, 8*mib, 4*mib)
 			a.run()
 			b.run()
 			job := newJob(a, b, vm, c.mode, 1)

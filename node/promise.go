@@ -26,6 +26,7 @@ type held struct {
 	entries []journal.Entry
 	said    jobs.Journal
 	log     *journal.Journal
+	lock    *journal.Lock
 	xl      xen.XL
 }
 
@@ -44,7 +45,7 @@ func (n *Node) hold(ctx context.Context, vm jobs.VMRef, f func(*held) error) err
 	if err != nil {
 		return err
 	}
-	return f(&held{vm: vm, node: n.cfg.Name, entries: entries, said: promises(entries), log: log,
+	return f(&held{vm: vm, node: n.cfg.Name, entries: entries, said: promises(entries), log: log, lock: lock,
 		xl: n.xl.Held(lock.File(), n.cfg.Holder)})
 }
 
@@ -104,6 +105,16 @@ func (h *held) say(job jobs.Job, f jobs.Fact, data any) error {
 	}
 	h.entries = append(h.entries, e)
 	h.said = append(h.said, jobs.Promise{Fact: f, Epoch: e.Epoch, Attempt: e.Attempt, At: e.Time})
+	return nil
+}
+
+// reread takes over what another process said under this lock: a stub.
+func (h *held) reread() error {
+	entries, err := h.log.Entries()
+	if err != nil {
+		return jobs.Failed(jobs.CodeInternal, "journal of vm %s on %s: %w", h.vm.Name, h.node, err)
+	}
+	h.entries, h.said = entries, promises(entries)
 	return nil
 }
 

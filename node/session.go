@@ -33,16 +33,8 @@ type arrival struct {
 	files   int                         // boot files still to come
 	failed  error                       // the first error of any writer
 	changed chan struct{}               // closed and replaced when one of these changes
-	restore *restore
-	closed  bool // nothing may be started any more
-}
-
-// restore is the memory image on its way into xl.
-type restore struct {
-	done   chan struct{}
-	stream blocksync.StreamResult
-	domid  int
-	err    error
+	memory  *image                      // of a guest that is restored or migrated
+	closed  bool                        // nothing may be started any more
 }
 
 func newArrival(life context.Context, job jobs.Job, lane *bus.LaneEnd) *arrival {

@@ -29,12 +29,14 @@ type departure struct {
 	devices map[string]*blocksync.Device
 	limits  blocksync.Limits
 	memory  *jobs.Memory // that was sent (suspend)
+	flow    *flow        // of a live move
 }
 
 func (d *departure) close() {
 	if d == nil {
 		return
 	}
+	d.flow.hangUp()
 	d.lane.Close()
 	for _, dev := range d.devices {
 		dev.Close()
@@ -207,21 +209,18 @@ type stopping struct {
 
 // Stop ends the guest's writing. In suspend mode xl's memory image flows
 // straight into the lane; a pipe that breaks makes xl resume the guest.
-func (s *source) Stop(ctx context.Context, job jobs.Job, _ func(jobs.Flow)) (jobs.Stopped, error) {
+func (s *source) Stop(ctx context.Context, job jobs.Job, told func(jobs.Flow)) (jobs.Stopped, error) {
 	if job.Plan.Guest.State == jobs.VMHalted {
 		return jobs.Stopped{}, s.n.mustBeHalted(ctx, job.VM)
 	}
+	if job.Plan.Mode == jobs.Live {
+		return s.sendLive(ctx, job, told)
+	}
 	var out jobs.Stopped
 	err := s.n.hold(ctx, job.VM, func(h *held) error {
-		if h.said.Has(jobs.BACK, job.Epoch) || h.said.Has(jobs.COMMITTING, job.Epoch) {
-			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, s.n.cfg.Name, job.Epoch)
-		}
-		dom, err := s.n.domain(ctx, job.VM)
+		dom, err := s.mayStop(ctx, h, job)
 		if err != nil {
 			return err
-		}
-		if state := stateOf(dom); state != jobs.VMRunning {
-			return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is %s now: only a guest that runs is stopped and moved", job.VM.Name, s.n.cfg.Name, state)
 		}
 		if err := h.say(job, factStopping, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
 			return err
@@ -235,14 +234,32 @@ func (s *source) Stop(ctx context.Context, job jobs.Job, _ func(jobs.Flow)) (job
 	return out, err
 }
 
+// mayStop: the attempt is not over, did not stop the guest before, and it runs.
+func (s *source) mayStop(ctx context.Context, h *held, job jobs.Job) (xen.Domain, error) {
+	if h.said.Has(jobs.BACK, job.Epoch) || h.said.Has(jobs.COMMITTING, job.Epoch) {
+		return xen.Domain{}, jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, h.node, job.Epoch)
+	}
+	dom, err := s.n.domain(ctx, job.VM)
+	if err != nil {
+		return dom, err
+	}
+	if state := stateOf(dom); state != jobs.VMRunning {
+		return dom, jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is %s now: only a guest that runs is stopped and moved", job.VM.Name, h.node, state)
+	}
+	return dom, nil
+}
+
 // Drain tells what was sent of the guest's memory.
-func (s *source) Drain(_ context.Context, job jobs.Job) (*jobs.Memory, error) {
+func (s *source) Drain(ctx context.Context, job jobs.Job) (*jobs.Memory, error) {
 	if !job.Plan.SendsMemory() {
 		return nil, nil
 	}
 	d, err := s.departure(job)
 	if err != nil {
 		return nil, err
+	}
+	if d.flow != nil {
+		return s.drain(ctx, job, d.flow)
 	}
 	return d.memory, nil
 }

@@ -36,7 +36,7 @@ func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (
 	}
 	domid := 0
 	if seal.Memory != nil {
-		if domid, err = d.restored(ctx, a, seal); err != nil {
+		if domid, err = d.received(ctx, a, seal); err != nil {
 			return jobs.Evidence{}, err
 		}
 	}
@@ -85,28 +85,6 @@ func (d *destination) whole(ctx context.Context, a *arrival, job jobs.Job, seal 
 		}
 	}
 	return nil
-}
-
-// restored waits for xl restore and compares the image with the seal.
-func (d *destination) restored(ctx context.Context, a *arrival, seal jobs.Seal) (int, error) {
-	a.mu.Lock()
-	res := a.restore
-	a.mu.Unlock()
-	if res == nil {
-		return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: no restore was started", a.job.VM.Name, d.n.cfg.Name)
-	}
-	select {
-	case <-res.done:
-	case <-ctx.Done():
-		return 0, fmt.Errorf("wait for the restore of vm %s: %w", a.job.VM.Name, context.Cause(ctx))
-	}
-	if res.err != nil {
-		return 0, jobs.RetryLater(jobs.CodeToolstack, "restore vm %s on %s: %w", a.job.VM.Name, d.n.cfg.Name, res.err)
-	}
-	if res.stream.Bytes != seal.Memory.Bytes || jobs.Digest(res.stream.Digest) != seal.Memory.Digest {
-		return 0, jobs.RetryLater(jobs.CodeCorrupt, "vm %s on %s: the memory image is not the one the source sent", a.job.VM.Name, d.n.cfg.Name)
-	}
-	return res.domid, nil
 }
 
 // mustBePaused makes sure that exactly the copy of this attempt is here.

@@ -49,7 +49,7 @@ func commandLine(argv []string) string {
 const tailLines = 8
 
 // chatter is what xl prints on stderr while all is well.
-var chatter = regexp.MustCompile(`^(xc: (progress|info): |Saving to |Loading new save file | Savefile contains |Parsing config from |Shutting down domain )`)
+var chatter = regexp.MustCompile(`^(xc: (progress|info): |Saving to |Loading new save file | Savefile contains |Parsing config from |Shutting down domain |migration (sender|target): (Ready|Target has|Giving|Got|Transfer|Trying|Resumed))`)
 
 // tail is the end of what a command said, in one line.
 func tail(stderr string) string {
@@ -86,6 +86,7 @@ type effect struct {
 	stdin  *os.File // nil: empty
 	stdout *os.File // nil: thrown away
 	mute   bool     // it exits with 0 whatever happens, as pause, unpause and resume do
+	heard  bool     // its stdout is read to its end, whatever becomes of ours
 }
 
 // complains finds the errors of a mute command.
@@ -116,7 +117,7 @@ func (x XL) act(ctx context.Context, e effect) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: not begun: %w", commandLine(argv), context.Cause(ctx))
 	}
-	cmd := x.effectCommand(argv)
+	cmd := x.effectCommand(argv, e.heard)
 	if e.stdin != nil {
 		cmd.Stdin = e.stdin
 	}

@@ -23,8 +23,13 @@ type DomainDisk struct {
 	Vdev     string // xvda
 	Path     string // empty: a drive without a medium
 	Format   string // raw, qcow2, ..., empty where xl does not say
+	Backend  string // phy, qdisk, tap, empty where xl chooses
 	ReadOnly bool
 }
+
+// EarlyOpen: its backend is a program that opens it when the domain is made,
+// and keeps what it read.
+func (d DomainDisk) EarlyOpen() bool { return d.Backend == "qdisk" || d.Backend == "tap" }
 
 // DomainNIC is a network card of a living domain.
 type DomainNIC struct {
@@ -45,6 +50,7 @@ type storedConfig struct {
 		Path      string `json:"pdev_path"`
 		Vdev      string `json:"vdev"`
 		Format    string `json:"format"`
+		Backend   string `json:"backend"`
 		ReadWrite int    `json:"readwrite"`
 	} `json:"disks"`
 	NICs []struct {
@@ -111,7 +117,7 @@ func (s storedConfig) domain() DomainConfig {
 		}
 	}
 	for _, d := range s.Disks {
-		c.Disks = append(c.Disks, DomainDisk{Vdev: d.Vdev, Path: d.Path, Format: d.Format, ReadOnly: d.ReadWrite == 0})
+		c.Disks = append(c.Disks, DomainDisk{Vdev: d.Vdev, Path: d.Path, Format: d.Format, Backend: d.Backend, ReadOnly: d.ReadWrite == 0})
 	}
 	for _, n := range s.NICs {
 		c.NICs = append(c.NICs, DomainNIC{MAC: n.MAC, Bridge: n.Bridge})

@@ -26,11 +26,11 @@ func TestParseDomainConfig(t *testing.T) {
 		want       DomainConfig
 	}{
 		{"read-only by what is left out", one(`{"c_info": {"type": "pvh"}, "disks": [{"pdev_path": "/a", "vdev": "xvda", "format": "raw"}]}`),
-			DomainConfig{Type: "pvh", Disks: []DomainDisk{{"xvda", "/a", "raw", true}}}},
+			DomainConfig{Type: "pvh", Disks: []DomainDisk{{"xvda", "/a", "raw", "", true}}}},
 		{"an empty drive", one(`{"c_info": {"type": "hvm"}, "disks": [{"vdev": "hdc", "format": "empty", "removable": 1, "is_cdrom": 1}]}`),
-			DomainConfig{Type: "hvm", Disks: []DomainDisk{{"hdc", "", "empty", true}}}},
+			DomainConfig{Type: "hvm", Disks: []DomainDisk{{"hdc", "", "empty", "", true}}}},
 		{"no path at all", one(`{"c_info": {"type": "hvm"}, "disks": [{"pdev_path": null, "vdev": "hdc"}]}`),
-			DomainConfig{Type: "hvm", Disks: []DomainDisk{{"hdc", "", "", true}}}},
+			DomainConfig{Type: "hvm", Disks: []DomainDisk{{"hdc", "", "", "", true}}}},
 		{"type by its union key", one(`{"c_info": {}, "b_info": {"type.hvm": {}}}`), DomainConfig{Type: "hvm"}},
 		{"passed through", one(`{"c_info": {"type": "pv"}, "pcidevs": [{"bus": 3}, {"bus": 4}]}`), DomainConfig{Type: "pv", PCI: 2}},
 		{"among others", `[{"domid": 0, "config": {"c_info": {"type": "pv"}}}, {"domid": 4, "config": {"c_info": {"type": "hvm"}}}]`, DomainConfig{Type: "hvm"}},

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,10 @@ const (
 // effectCommand is the process that runs argv: a holder with argv below it,
 // or argv itself. Its own session keeps signals to this process's group or
 // terminal away from it.
-func (x XL) effectCommand(argv []string) *exec.Cmd {
+func (x XL) effectCommand(argv []string, heard bool) *exec.Cmd {
+	if x.lock != nil && heard {
+		argv = slices.Concat([]string{hearFlag}, argv)
+	}
 	if x.lock != nil {
 		argv = slices.Concat(x.holder, argv)
 	}
@@ -56,11 +60,19 @@ func (x XL) effectCommand(argv []string) *exec.Cmd {
 	return cmd
 }
 
+// hearFlag in front of a command: its stdout is a pipe that the holder reads to
+// its end. What is read goes on to the holder's own, as long as somebody reads that.
+const hearFlag = "--hear"
+
 // RunHolder is the holder's program: args are the command, a leading "--" is
-// skipped. Descriptor 3 must be the lock, taken. It returns the command's exit
+// skipped, hearFlag may follow. Descriptor 3 must be the lock, taken. It returns the command's exit
 // code once the command has ended.
 func RunHolder(args []string) int {
 	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	hear := len(args) > 0 && args[0] == hearFlag
+	if hear {
 		args = args[1:]
 	}
 	err := errors.New("no command")
@@ -69,7 +81,7 @@ func RunHolder(args []string) int {
 	}
 	var ended *os.ProcessState
 	if err == nil {
-		ended, err = hold(args)
+		ended, err = hold(args, hear)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "xmig hold: %v\n", err)
@@ -103,7 +115,7 @@ func keepLock() error {
 // usually are, but for SIGPIPE: xl must take a pipe that broke as an error and
 // resume the guest, where the signal would kill it before that. (libxl gives
 // its own children the default back.)
-func hold(args []string) (*os.ProcessState, error) {
+func hold(args []string, hear bool) (*os.ProcessState, error) {
 	deaf := make(chan os.Signal, 1)
 	signal.Notify(deaf)
 	signal.Ignore(syscall.SIGPIPE)
@@ -113,9 +125,47 @@ func hold(args []string) (*os.ProcessState, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
+	run := cmd.Run
+	if hear {
+		run = func() error { return runHeard(cmd) }
+	}
+	if err := run(); cmd.ProcessState == nil {
 		return nil, err
 	}
 	return cmd.ProcessState, nil
+}
+
+// lastWords is how long the holder listens on behind a command's end: what it
+// said last is in the pipe, whose end a daemon that it left may hold for ever.
+const lastWords = time.Second
+
+// runHeard is Run with the command's stdout read to its end.
+func runHeard(cmd *exec.Cmd) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd.Stdout = w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		buf := make([]byte, 4096)
+		for {
+			n, err := r.Read(buf)
+			_, _ = os.Stdout.Write(buf[:n]) // nobody there any more: it is drained all the same
+			if err != nil {
+				return
+			}
+		}
+	}()
+	err = cmd.Wait()
+	_ = r.SetReadDeadline(time.Now().Add(lastWords)) // a pipe of ours always takes one
+	<-heard
+	return err
 }

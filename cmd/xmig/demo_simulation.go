@@ -130,7 +130,7 @@ const demoHeartbeat = time.Second
 
 func (d *simulation) nodeConfig(name string) (node.Config, error) {
 	cfg := node.Config{
-		Name: name, StateDir: filepath.Join(d.dir, name+"-state"), Holder: []string{d.self, "hold", "--"},
+		Name: name, StateDir: filepath.Join(d.dir, name+"-state"), Holder: []string{d.self, "hold", "--"}, Stub: []string{d.self, "xl-stub"},
 		Heartbeat: demoHeartbeat, Moves: d.cmd.VMs, Limits: jobs.DefaultLimits(),
 	}
 	return cfg, onSimulatedHost(&cfg, d.host(name), d.self)

@@ -18,15 +18,18 @@ import (
 )
 
 func main() {
-	// Two words are not for people, and their command lines are not ours to
-	// parse: the simulated toolstack, which has xl's own, and the process that
-	// holds a VM's lock while a command runs, which must not depend on any file.
+	// Three words are not for people, and their command lines are not ours to
+	// parse: the simulated toolstack, which has xl's own, the process that holds a
+	// VM's lock while a command runs, and the one that xl starts for its transport
+	// of a live migration. Those two must not depend on any file of settings.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "xlsim":
 			os.Exit(xlsim.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
 		case "hold":
 			os.Exit(xen.RunHolder(os.Args[2:]))
+		case "xl-stub":
+			os.Exit(node.RunStub(os.Args[2:]))
 		}
 	}
 	node.Version = thisBuild().String()

@@ -124,7 +124,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		return node.Config{}, err
 	}
 	cfg := node.Config{
-		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"},
+		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"}, Stub: []string{self, "xl-stub"},
 		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
 		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
