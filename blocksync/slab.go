@@ -19,11 +19,14 @@ const (
 
 	// maxWorkers is how many workers all passes at one end have together, except
 	// that each has one: a VM with many disks gets no more of a dom0 than one with one.
-	maxWorkers = 16
+	maxWorkers = 12
 
 	// spareBytes is what all passes at one end may hold beyond what their
 	// workers need to go on.
-	spareBytes = 40 << 20
+	spareBytes = 32 << 20
+
+	// keptSlabs outlive the last pass.
+	keptSlabs = 8
 
 	pageSize = 4096
 
@@ -33,22 +36,33 @@ const (
 )
 
 // slab is a buffer for one chunk with HeadRoom in front; the chunk begins on a page.
+// It is made when first used: many workers never need all of theirs.
 type slab struct {
+	size  int
 	buf   []byte // HeadRoom + chunk + slack
 	marks [maxBlocks * markSize]byte
 }
 
-func newSlab(chunk int) *slab { return &slab{buf: alignedBytes(HeadRoom + chunk + slack)} }
+func newSlab(chunk int) *slab { return &slab{size: HeadRoom + chunk + slack} }
+
+func (s *slab) make() {
+	if s.buf == nil {
+		s.buf = alignedBytes(s.size)
+	}
+}
 
 // NewSlab returns a buffer for Frame.Slab: n bytes of payload that begin on a
 // page, behind HeadRoom.
 func NewSlab(n int) []byte { return alignedBytes(HeadRoom + n) }
 
 // bytes returns the first n bytes behind the head room, with the slack as capacity.
-func (s *slab) bytes(n int) []byte { return s.buf[HeadRoom : HeadRoom+n] }
+func (s *slab) bytes(n int) []byte {
+	s.make()
+	return s.buf[HeadRoom : HeadRoom+n]
+}
 
 // empty returns the room behind the head room as an empty slice to append to.
-func (s *slab) empty() []byte { return s.buf[HeadRoom:HeadRoom] }
+func (s *slab) empty() []byte { return s.bytes(0) }
 
 // alignedBytes returns n bytes that begin on a page.
 func alignedBytes(n int) []byte {
@@ -67,8 +81,8 @@ type allowance struct {
 	mu      sync.Mutex
 	passes  int
 	workers int
-	spare   int64        // bytes of slabs beyond what the workers of their pass need
-	used    [5]sync.Pool // free slabs of all passes, by the chunk's size
+	spare   int64      // bytes of slabs beyond what the workers of their pass need
+	unused  [5][]*slab // of all passes, by the chunk's size; the last one used is the next, its memory is in the cache
 }
 
 // sourceMemory and destinationMemory are apart, so that a host that is left
@@ -90,6 +104,13 @@ func (a *allowance) end(workers int) {
 	defer a.mu.Unlock()
 	a.passes--
 	a.workers -= workers
+	if a.passes == 0 { // the next pass begins with some, the rest is the garbage collector's
+		for i, free := range a.unused {
+			keep := min(len(free), keptSlabs)
+			clear(free[keep:])
+			a.unused[i] = free[:keep]
+		}
+	}
 }
 
 // lend grants n more bytes to a pass that has mine already, if there are any:
@@ -110,8 +131,30 @@ func (a *allowance) takeBack(n int64) {
 	a.spare -= n
 }
 
-// free is where unused slabs for such chunks are kept until the garbage collector comes.
-func (a *allowance) free(chunk int) *sync.Pool { return &a.used[bits.Len(uint(chunk/MinChunkSize))-1] }
+func (a *allowance) unusedFor(chunk int) *[]*slab {
+	return &a.unused[bits.Len(uint(chunk/MinChunkSize))-1]
+}
+
+func (a *allowance) take(chunk int) *slab {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	free := a.unusedFor(chunk)
+	n := len(*free)
+	if n == 0 {
+		return newSlab(chunk)
+	}
+	s := (*free)[n-1]
+	(*free)[n-1] = nil
+	*free = (*free)[:n-1]
+	return s
+}
+
+func (a *allowance) put(s *slab, chunk int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	free := a.unusedFor(chunk)
+	*free = append(*free, s)
+}
 
 // pool hands out a pass's slabs: its own, which are never given to others, so
 // that it can always go on, and more as far as the allowance lends them.
@@ -137,10 +180,7 @@ func (p *pool) take() *slab {
 	n := p.out.Add(1)
 	for m := p.most.Load(); n > m && !p.most.CompareAndSwap(m, n); m = p.most.Load() {
 	}
-	if s, ok := p.from.free(p.chunk).Get().(*slab); ok {
-		return s
-	}
-	return newSlab(p.chunk)
+	return p.from.take(p.chunk)
 }
 
 // try returns a slab if one can be had at once.
@@ -171,7 +211,7 @@ func (p *pool) get(ctx context.Context) (*slab, error) {
 // because only for those somebody waits.
 func (p *pool) put(s *slab) {
 	p.out.Add(-1)
-	p.from.free(p.chunk).Put(s)
+	p.from.put(s, p.chunk)
 	select {
 	case p.tokens <- struct{}{}:
 	default:

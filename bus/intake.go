@@ -178,10 +178,17 @@ func (in *intake) message(args []byte) error {
 	return in.take(subject, message, slab)
 }
 
-// slabs are the buffers of received payloads by the power of two that holds
-// them. Of one size they would be large, and a window of small frames would hold
-// far more memory than its bytes.
-var slabs [21]sync.Pool
+// slabs are free buffers for received payloads, by the power of two that holds
+// them: of one size they would be large, and a window of small frames would hold
+// far more memory than its bytes. The last one used is the next, its memory is in the cache.
+var slabs struct {
+	sync.Mutex
+	free  [21][][]byte
+	bytes int
+}
+
+// keptSlabs is how many bytes of them are kept; the garbage collector has the rest.
+const keptSlabs = 32 << 20
 
 // smallPayload and smaller ones are left to the garbage collector.
 const smallPayload = 32 << 10
@@ -194,16 +201,28 @@ func takeSlab(payload int) []byte {
 		return nil
 	}
 	class := slabClass(payload)
-	if b, ok := slabs[class].Get().(*[]byte); ok {
-		return *b
+	slabs.Lock()
+	defer slabs.Unlock()
+	free := slabs.free[class]
+	if len(free) == 0 {
+		return blocksync.NewSlab(1 << class)
 	}
-	return blocksync.NewSlab(1 << class)
+	slab := free[len(free)-1]
+	free[len(free)-1] = nil
+	slabs.free[class] = free[:len(free)-1]
+	slabs.bytes -= 1 << class
+	return slab
 }
 
 // giveSlab takes back what takeSlab gave.
 func giveSlab(slab []byte) {
 	room := len(slab) - blocksync.HeadRoom
 	if room > smallPayload && room <= blocksync.MaxPayload && room&(room-1) == 0 {
-		slabs[slabClass(room)].Put(&slab)
+		slabs.Lock()
+		defer slabs.Unlock()
+		if slabs.bytes+room <= keptSlabs {
+			slabs.bytes += room
+			slabs.free[slabClass(room)] = append(slabs.free[slabClass(room)], slab)
+		}
 	}
 }

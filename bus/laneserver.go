@@ -321,8 +321,8 @@ func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpe
 		Name:      laneStream(spec.Job),
 		Subjects:  []string{n.lane(spec, "*", laneChunk), n.lane(spec, "*", laneDigest)},
 		Storage:   jetstream.MemoryStorage,
-		Retention: jetstream.LimitsPolicy,
-		Discard:   jetstream.DiscardOld, // credit sees to it that only taken frames go
+		Retention: jetstream.InterestPolicy, // what both ends were given is gone: a lane holds what is under way
+		Discard:   jetstream.DiscardOld,     // credit sees to it that only taken frames go
 		MaxBytes:  spec.streamBytes(),
 		Replicas:  1,
 	})
