@@ -51,6 +51,8 @@ type Bus struct {
 	names names
 	log   zerolog.Logger
 
+	counts counts
+
 	mu        sync.Mutex
 	forbidden map[string]time.Time // subject → when the server last refused it
 }

@@ -31,11 +31,13 @@ func (b *Bus) Emit(_ context.Context, e jobs.Event) {
 		_, err = b.js.PublishMsgAsync(&nats.Msg{Subject: b.names.eventSubject(kind, id, e.What), Data: value})
 	}
 	if err != nil {
+		b.counts.eventsLost.Add(1)
 		b.log.Warn().Err(err).Str("job", e.Job).Str("what", e.What).Msg("event lost")
 	}
 }
 
 func (b *Bus) eventLost(_ jetstream.JetStream, m *nats.Msg, err error) {
+	b.counts.eventsLost.Add(1)
 	b.log.Warn().Err(err).Str("subject", m.Subject).Msg("event lost")
 }
 
@@ -44,6 +46,7 @@ type EventFilter struct {
 	Job, VM, Host string // one of them, or none
 	Alert         string // a fingerprint, or "*" for all alerts
 	Since         time.Time
+	After         uint64 // behind this sequence number; wins over Since
 	Follow        Follow
 }
 
@@ -83,7 +86,10 @@ func (b *Bus) Events(ctx context.Context, f EventFilter) iter.Seq2[jobs.Event, e
 
 func (b *Bus) replay(ctx context.Context, f EventFilter, yield func(jobs.Event, error) bool) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{f.subject(b.names)}}
-	if !f.Since.IsZero() {
+	switch {
+	case f.After > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.After+1
+	case !f.Since.IsZero():
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
 	}
 	open, cancel := bounded(ctx, readTime)
@@ -112,20 +118,18 @@ func (b *Bus) replay(ctx context.Context, f EventFilter, yield func(jobs.Event, 
 		if err != nil {
 			return away("events", err)
 		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return jobs.Failed(jobs.CodeInternal, "events: %w", err)
+		}
 		var e jobs.Event
 		if err := Decode(m.Data(), &e); err != nil {
 			b.log.Error().Err(err).Str("subject", m.Subject()).Msg("event that cannot be read")
-		} else if !yield(e, nil) {
+		} else if e.Seq = meta.Sequence.Stream; !yield(e, nil) {
 			return nil
 		}
-		if f.Follow == Stored {
-			meta, err := m.Metadata()
-			if err != nil {
-				return jobs.Failed(jobs.CodeInternal, "events: %w", err)
-			}
-			if meta.NumPending == 0 {
-				return nil
-			}
+		if f.Follow == Stored && meta.NumPending == 0 {
+			return nil
 		}
 	}
 }

@@ -98,7 +98,11 @@ func (l *Leases) Hold(ctx context.Context, key string, h Holder, p Predecessor) 
 	le := &Lease{l: l, key: key, value: value, end: end, done: make(chan struct{}), revision: rev, fence: rev}
 	go func() {
 		defer close(le.done)
-		end(keepTrust(held, ttl, start, le.renew))
+		why := keepTrust(held, ttl, start, le.renew)
+		if errors.Is(why, ErrLeaseLost) {
+			l.k.b.counts.leasesLost.Add(1)
+		}
+		end(why)
 	}()
 	return held, le, nil
 }

@@ -173,6 +173,7 @@ func (p *Presence) beat(ctx context.Context) error {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
+		p.k.b.counts.heartbeatsFailed.Add(1)
 		p.k.b.log.Warn().Err(err).Msg("presence not announced")
 	}
 	return nil

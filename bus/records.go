@@ -164,6 +164,23 @@ func (r *Records) watch(ctx context.Context, pattern string, tell func(jobs.Reco
 	})
 }
 
+// WatchAll is Watch that also tells when a record was pruned: nil.
+func (r *Records) WatchAll(ctx context.Context, tell func(id string, rec *jobs.Record)) error {
+	return r.k.watch(ctx, "*.*", func(e entry) {
+		if e.gone {
+			_, id, _ := strings.Cut(e.key, ".")
+			tell(id, nil)
+			return
+		}
+		rec, err := r.decode(e)
+		if err != nil {
+			r.k.b.log.Error().Err(err).Msg("record that cannot be read")
+			return
+		}
+		tell(rec.ID, &rec)
+	})
+}
+
 // Prune removes a record that is final and still as rec has it.
 func (r *Records) Prune(ctx context.Context, rec jobs.Record) error {
 	if !rec.State.Final() {

@@ -329,6 +329,7 @@ type Event struct {
 	Text    string        `json:"text,omitempty"`
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
 	Alert   *Alert        `json:"alert,omitempty"` // the story of an alert
+	Seq     uint64        `json:"seq,omitempty"`   // its place in what is stored; given when it is read
 }
 
 // Progress is what moves while a step runs; it is never stored.

@@ -88,6 +88,7 @@ type Host struct {
 	Pools      []Pool    `json:"pools,omitempty"`
 	VMs        []VM      `json:"vms,omitempty"`
 	Shadows    []Shadow  `json:"shadows,omitempty"`
+	Tags       []string  `json:"tags,omitempty"`    // what its operator says of it; rules act on tagged hosts only
 	Problem    string    `json:"problem,omitempty"` // why the inventory is not whole
 	Started    time.Time `json:"started"`
 	Seen       time.Time `json:"seen"`

@@ -26,6 +26,7 @@ type Config struct {
 	AutostartDir string   // links to those started at boot: /etc/xen/auto
 	SaveDir      string   // images that xendomains would restore at boot: /var/lib/xen/save
 	Bridges      []string // overrides what /sys says; for hosts without bridges of their own
+	Tags         []string // words that rules of the coordinator look for
 	Pools        []Pool   // where volumes lie; shown, and mapped by role between hosts
 
 	ReserveMemory int64         // bytes of host memory never given to arriving guests

@@ -84,7 +84,7 @@ func (n *Node) refresh(ctx context.Context) {
 // read is said in Problem; the rest is still told.
 func (n *Node) inventory(ctx context.Context) jobs.Host {
 	h := jobs.Host{Node: n.cfg.Name, Instance: n.instance, Simulated: n.cfg.Simulated, Started: n.started,
-		Version: Version, Bridges: n.bridges(), Seen: n.now()}
+		Version: Version, Tags: n.cfg.Tags, Bridges: n.bridges(), Seen: n.now()}
 	h.Hostname, _ = os.Hostname()
 	var problems []error
 	if info, err := n.xl.Info(ctx); err != nil {

@@ -10,16 +10,18 @@ import (
 
 // arrows says which of our packages each package may import.
 var arrows = map[string][]string{
-	"xmig/jobs":                   {},
-	"xmig/jobs/coordinator":       {"xmig/jobs"},
-	"xmig/jobs/coordinator/alert": {"xmig/jobs"},
-	"xmig/blocksync":              {},
-	"xmig/xen":                    {},
-	"xmig/xen/xlsim":              {"xmig/xen"}, // the grammar of configs only, see docs/decisions.md
-	"xmig/node/journal":           {},
-	"xmig/node/storage":           {},
-	"xmig/bus":                    {"xmig/jobs", "xmig/blocksync"},
-	"xmig/node":                   {"xmig/bus", "xmig/jobs", "xmig/blocksync", "xmig/xen", "xmig/node/storage", "xmig/node/journal"},
+	"xmig/jobs":                     {},
+	"xmig/jobs/coordinator":         {"xmig/jobs"},
+	"xmig/jobs/coordinator/alert":   {"xmig/jobs"},
+	"xmig/jobs/coordinator/api":     {"xmig/jobs", "xmig/jobs/coordinator", "xmig/jobs/coordinator/alert"},
+	"xmig/jobs/coordinator/metrics": {"xmig/jobs"},
+	"xmig/blocksync":                {},
+	"xmig/xen":                      {},
+	"xmig/xen/xlsim":                {"xmig/xen"}, // the grammar of configs only, see docs/decisions.md
+	"xmig/node/journal":             {},
+	"xmig/node/storage":             {},
+	"xmig/bus":                      {"xmig/jobs", "xmig/blocksync"},
+	"xmig/node":                     {"xmig/bus", "xmig/jobs", "xmig/blocksync", "xmig/xen", "xmig/node/storage", "xmig/node/journal"},
 }
 
 // only says which foreign packages belong to one of ours alone.

@@ -26,6 +26,7 @@ type grammar struct {
 	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch, hold and cancel jobs."`
 	Host    hostCmd    `cmd:"" group:"look" help:"List and show hosts; close, empty and refill them."`
 	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs; keep drains off them."`
+	Rule    ruleCmd    `cmd:"" group:"look" help:"What is done about alerts: list rules, try them out, mute them."`
 	Events  eventsCmd  `cmd:"" group:"look" help:"Print what happened: jobs, hosts, orders."`
 	Version versionCmd `cmd:"" group:"look" help:"Print the version."`
 

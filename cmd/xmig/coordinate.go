@@ -13,6 +13,7 @@ import (
 	"xmig/bus"
 	"xmig/jobs"
 	"xmig/jobs/coordinator"
+	"xmig/jobs/coordinator/alert"
 	"xmig/node"
 )
 
@@ -20,11 +21,15 @@ import (
 type coordinatorSettings struct {
 	Node          string // this server's name, in leases
 	MaxOut, MaxIn int    // migrations per host and way at a time; 0: default
+
+	Rules                alert.Rules // about alerts; none: nothing is done about them
+	RulesFile, RulesText string
+	HTTP                 httpSettings
 }
 
 // coordinate answers the coordinator's verbs on b and has it act until ctx ends.
 func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log zerolog.Logger) error {
-	c := newDecider(b, set, log)
+	c := newControl(b, set, log)
 	s, err := b.CoordinatorService(bus.ServiceConfig{Name: "xmig-coordinator", Version: serviceVersion,
 		Meta: map[string]string{"server": set.Node}, Log: log})
 	if err != nil {
@@ -38,28 +43,29 @@ func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log ze
 		return err
 	}
 	err = bus.Serve(s, verbCancel, func(ctx context.Context, r cancelRequest) (jobs.Record, error) {
-		return cancel(ctx, b, c, r)
+		return c.Cancel(ctx, r.Job, r.By)
 	})
 	if err != nil {
 		return err
 	}
-	if err := serveFleet(s, c); err != nil {
+	if err := errors.Join(serveFleet(s, c.Coordinator), serveAlerts(s, c)); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Follow(ctx) })
-	g.Go(func() error { return actAlone(ctx, b, c, set) })
+	g.Go(func() error { return c.follow(ctx) })
+	g.Go(func() error { return actAlone(ctx, b, c.lead, set) })
+	g.Go(func() error { return serveHTTP(ctx, c, log) })
 	return g.Wait()
 }
 
-// actAlone has c decide while this server holds the coordinator's lease, so
+// actAlone has lead decide while this server holds the coordinator's lease, so
 // that of several servers one acts and the others answer.
-func actAlone(ctx context.Context, b *bus.Bus, c *coordinator.Coordinator, set coordinatorSettings) error {
+func actAlone(ctx context.Context, b *bus.Bus, lead func(context.Context) error, set coordinatorSettings) error {
 	me := bus.Holder{Node: set.Node, Instance: ulid.Make().String()}
 	for {
 		held, lease, err := b.Leases().Hold(ctx, coordinatorLease, me, bus.MayLive)
 		if err == nil {
-			err = c.Lead(held)
+			err = lead(held)
 			release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 			lease.Release(release)
 			cancel()

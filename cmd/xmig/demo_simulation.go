@@ -138,7 +138,7 @@ func (d *simulation) nodeConfig(name string) (node.Config, error) {
 
 func (d *simulation) worker(ctx context.Context, cfg node.Config) error {
 	return runNode(ctx, cfg, bus.Config{InProcess: d.server, Name: "xmig node " + cfg.Name, Node: cfg.Name, Log: d.log},
-		bus.LaneServerConfig{Node: cfg.Name, Listen: "127.0.0.1", Log: d.log}, d.log.With().Str("node", cfg.Name).Logger())
+		bus.LaneServerConfig{Node: cfg.Name, Listen: "127.0.0.1", Log: d.log}, "", d.log.With().Str("node", cfg.Name).Logger())
 }
 
 // whileUp gives a context that also ends when a daemon does, with its error.

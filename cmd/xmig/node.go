@@ -37,6 +37,8 @@ type nodeCmd struct {
 	SaveDir      string        `placeholder:"DIR" type:"path" help:"Images that would be restored at boot (default: /var/lib/xen/save)."`
 	Bridges      []string      `placeholder:"NAME" help:"Bridges of this host (default: what /sys says)."`
 	Pools        []string      `placeholder:"ROLE=DIR,..." help:"Where volumes lie, such as fast=/dev/vg0: shown as pools; a disk in a pool goes to the pool of the same role, whatever its directory is called there."`
+	Tags         []string      `placeholder:"WORD" help:"Words that rules about alerts look for, such as automatic: a rule acts on no host without its word."`
+	Metrics      string        `placeholder:"HOST:PORT" help:"Where Prometheus may ask this worker, such as 127.0.0.1:9469 (default: nowhere). Whoever reaches it may read; it tells no names of VMs."`
 	Reserve      size          `placeholder:"SIZE" help:"Memory never given to arriving guests, such as 256MiB (default: none)."`
 	ShutdownWait time.Duration `default:"5m" help:"How long a cold move waits for the guest to shut down."`
 	ProveWait    time.Duration `default:"20s" help:"How long a guest may take to show that it runs."`
@@ -99,7 +101,7 @@ func (c *nodeCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if listen == "" {
 		listen = localAddress(busCfg.URL)
 	}
-	return runNode(ctx, cfg, busCfg, bus.LaneServerConfig{Node: cfg.Name, Listen: listen, Advertise: c.LaneAdvertise, Ports: ports, Timeout: c.LaneTimeout, Opened: tuneMemory, Log: log}, log)
+	return runNode(ctx, cfg, busCfg, bus.LaneServerConfig{Node: cfg.Name, Listen: listen, Advertise: c.LaneAdvertise, Ports: ports, Timeout: c.LaneTimeout, Opened: tuneMemory, Log: log}, c.Metrics, log)
 }
 
 // config makes the worker's settings of the flags.
@@ -125,7 +127,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 	}
 	cfg := node.Config{
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"}, Stub: []string{self, "xl-stub"},
-		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools,
+		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools, Tags: c.Tags,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
 		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
 	}
@@ -225,7 +227,7 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 }
 
 // runNode runs a worker until ctx ends.
-func runNode(ctx context.Context, cfg node.Config, busCfg bus.Config, lanes bus.LaneServerConfig, log zerolog.Logger) error {
+func runNode(ctx context.Context, cfg node.Config, busCfg bus.Config, lanes bus.LaneServerConfig, metrics string, log zerolog.Logger) error {
 	dir, err := laneDir(cfg.StateDir)
 	if err != nil {
 		return err
@@ -256,6 +258,7 @@ func runNode(ctx context.Context, cfg node.Config, busCfg bus.Config, lanes bus.
 			return err
 		}
 		well.connected(b)
+		g.Go(func() error { return ended(ctx, serveMetrics(ctx, b, cfg.Name, metrics, log)) })
 		return ended(ctx, n.Run(ctx))
 	})
 	return g.Wait()

@@ -32,7 +32,8 @@ type serverCmd struct {
 	MaxOut  int    `default:"2" help:"Migrations away from one host at a time."`
 	MaxIn   int    `default:"2" help:"Migrations to one host at a time."`
 	Durable string `name:"sync" enum:"always,lazy" default:"always" help:"When the embedded bus calls fsync: ${enum}. lazy may lose acknowledged records with the host's power."`
-	Health  bool   `help:"Ask the server that uses --state-dir whether it is well: exit 0 or 1."`
+	httpFlags
+	Health bool `help:"Ask the server that uses --state-dir whether it is well: exit 0 or 1."`
 }
 
 func (serverCmd) Help() string {
@@ -52,7 +53,10 @@ The same in /etc/xmig/xmig.toml:
 
     [server]
     listen = "10.0.0.1:4222"
-    max-in = 2`
+    max-in = 2
+    http = "10.0.0.1:8480"
+    http-clients = "/etc/xmig/clients.toml"
+    rules = "/etc/xmig/rules.toml"`
 }
 
 func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
@@ -61,6 +65,10 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	}
 	if c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3 {
 		return usage("--replicas %d: want 1 or 3", c.Replicas)
+	}
+	set, err := c.settings()
+	if err != nil {
+		return err
 	}
 	tuneMemory(1)
 	log := g.logger(t)
@@ -71,6 +79,7 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		}
 		c.ServerName = strings.ReplaceAll(host, " ", "-")
 	}
+	set.Node, set.MaxOut, set.MaxIn = c.ServerName, c.MaxOut, c.MaxIn
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return usage("state directory: %w; give --state-dir", err)
 	}
@@ -87,7 +96,7 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		busCfg.InProcess, busCfg.URL = server, ""
 		fmt.Fprintf(t.Out, "bus at %s\n", server.ClientURL())
 	}
-	return c.serve(ctx, busCfg, log)
+	return c.serve(ctx, busCfg, set, log)
 }
 
 // startBus starts the embedded bus.
@@ -145,7 +154,7 @@ func (c *serverCmd) layout() bus.Layout {
 }
 
 // serve connects, makes what the bus lacks and coordinates until ctx ends.
-func (c *serverCmd) serve(ctx context.Context, busCfg bus.Config, log zerolog.Logger) error {
+func (c *serverCmd) serve(ctx context.Context, busCfg bus.Config, set coordinatorSettings, log zerolog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	well := &wellness{}
 	g.Go(func() error { return serveHealth(ctx, c.StateDir, well.ask) })
@@ -160,7 +169,7 @@ func (c *serverCmd) serve(ctx context.Context, busCfg bus.Config, log zerolog.Lo
 		}
 		well.connected(b)
 		log.Info().Str("server", c.ServerName).Msg("server is up")
-		return ended(ctx, coordinate(ctx, b, coordinatorSettings{Node: c.ServerName, MaxOut: c.MaxOut, MaxIn: c.MaxIn}, log))
+		return ended(ctx, coordinate(ctx, b, set, log))
 	})
 	return g.Wait()
 }

@@ -21,6 +21,7 @@ type Store interface {
 	SaveIncident(ctx context.Context, in jobs.Incident) (jobs.Incident, error)
 	RemoveIncident(ctx context.Context, in jobs.Incident) error
 	Incidents(ctx context.Context) ([]jobs.Incident, error)
+	Mutes(ctx context.Context) ([]jobs.Mute, error)
 	// Watch tells all that there is and then every change, until ctx ends; nil: it is gone.
 	Watch(ctx context.Context, incident func(fingerprint string, in *jobs.Incident), mute func(id string, m *jobs.Mute)) error
 }

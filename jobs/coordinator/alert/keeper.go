@@ -24,8 +24,7 @@ type Fleet interface {
 	CanDrain(ctx context.Context, node string) error
 	Cordon(ctx context.Context, node, by, reason string) error
 	Uncordon(ctx context.Context, node, by, reason string) error
-	// Drain empties a host; canary: one VM first, alone.
-	Drain(ctx context.Context, node, by, reason string, canary bool) error
+	Drain(ctx context.Context, node, by, reason string, how How) error
 }
 
 // Keeper does what the rules say, while Run runs; one server at a time.
@@ -92,10 +91,33 @@ const (
 // Run decides until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.book.incidents, k.book.mutes, k.noRoom = map[string]jobs.Incident{}, map[string]jobs.Mute{}, map[string]refusal{}
+	if err := k.catchUp(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return k.Store.Watch(ctx, k.book.incident, k.book.mute) })
 	g.Go(func() error { return k.lookOn(ctx) })
 	return g.Wait()
+}
+
+// catchUp reads all there is: a decision on half of the incidents would go over
+// the limits.
+func (k *Keeper) catchUp(ctx context.Context) error {
+	incidents, err := k.Store.Incidents(ctx)
+	if err != nil {
+		return fmt.Errorf("incidents: %w", err)
+	}
+	for _, in := range incidents {
+		k.book.incident(in.Alert.Fingerprint, &in)
+	}
+	mutes, err := k.Store.Mutes(ctx)
+	if err != nil {
+		return fmt.Errorf("mutes: %w", err)
+	}
+	for _, m := range mutes {
+		k.book.mute(m.ID, &m)
+	}
+	return nil
 }
 
 func (k *Keeper) lookOn(ctx context.Context) error {
@@ -219,8 +241,11 @@ func (k *Keeper) order(ctx context.Context, step Step) error {
 	case Cordon:
 		err = k.Fleet.Cordon(ctx, in.Host, by, in.Reason)
 	case Drain:
-		rule := k.Rules.answer(in.Alert)
-		err = k.Fleet.Drain(ctx, in.Host, by, in.Reason, rule == nil || rule.Canary)
+		how := How{Canary: true} // of a rule that is gone since the order was written
+		if rule := k.Rules.answer(in.Alert); rule != nil {
+			how = rule.How
+		}
+		err = k.Fleet.Drain(ctx, in.Host, by, in.Reason, how)
 	}
 	next := step.Took(k.Clock())
 	if err != nil {

@@ -35,9 +35,17 @@ type Rule struct {
 	Action    jobs.AlertAction
 	For       time.Duration // how long it must fire
 	Cooldown  time.Duration // between two acts on a host
-	Canary    bool          // one VM first
+	How       How           // a host is drained
 	Tag       string        // that a host must carry
 	Uncordon  bool          // when the alert is over
+}
+
+// How says how a host is drained.
+type How struct {
+	Canary      bool          // one VM first, alone
+	Mode        jobs.Mode     // of each move
+	MaxDowntime time.Duration // of each move; 0: the usual one
+	Deadline    time.Duration // afterwards nothing more is started; 0: the usual one
 }
 
 // Defaults of what a file leaves out.
@@ -75,6 +83,9 @@ type fileRule struct {
 	For       *span             `toml:"for"`
 	Cooldown  *span             `toml:"cooldown"`
 	Canary    *bool             `toml:"canary"`
+	Mode      string            `toml:"mode"`
+	Downtime  *span             `toml:"max-downtime"`
+	Deadline  *span             `toml:"deadline"`
 	Tag       *string           `toml:"tag"`
 	Resolved  string            `toml:"resolved"`
 }
@@ -150,7 +161,8 @@ func (f fileRule) rule() (r Rule, errs []error) {
 	r = Rule{
 		Name: f.Name, Match: map[string]*regexp.Regexp{}, HostLabel: f.HostLabel, Action: jobs.AlertAction(f.Action),
 		For: time.Duration(or(f.For, span(defaultFor))), Cooldown: time.Duration(or(f.Cooldown, span(defaultCooldown))),
-		Canary: or(f.Canary, true), Tag: or(f.Tag, DefaultTag), Uncordon: f.Resolved == "uncordon",
+		How: How{Canary: or(f.Canary, true), Mode: jobs.Mode(f.Mode), MaxDowntime: time.Duration(or(f.Downtime, 0)), Deadline: time.Duration(or(f.Deadline, 0))},
+		Tag: or(f.Tag, DefaultTag), Uncordon: f.Resolved == "uncordon",
 	}
 	if r.Name == "" {
 		bad("it has no name")
@@ -175,6 +187,17 @@ func (f fileRule) rule() (r Rule, errs []error) {
 	}
 	if f.Resolved != "" && f.Resolved != "keep" && f.Resolved != "uncordon" {
 		bad("resolved %q: want keep or uncordon", f.Resolved)
+	}
+	switch r.How.Mode {
+	case "", jobs.Auto, jobs.Live, jobs.Suspend, jobs.Cold:
+	default:
+		bad("mode %q: want auto, live, suspend or cold", f.Mode)
+	}
+	if r.How.MaxDowntime < 0 || r.How.Deadline < 0 {
+		bad("max-downtime and deadline: want nothing below zero")
+	}
+	if r.Action != jobs.DrainHost && (f.Canary != nil || f.Mode != "" || f.Downtime != nil || f.Deadline != nil) {
+		bad("canary, mode, max-downtime and deadline are for the action drain")
 	}
 	if r.For < 0 || r.Cooldown < 0 {
 		bad("for and cooldown: want nothing below zero")

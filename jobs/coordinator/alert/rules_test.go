@@ -31,7 +31,6 @@ resolved = "uncordon"
 name = "warm"
 match = {alertname = "HostWarm"}
 action = "cordon"
-canary = false
 tag = "spare"
 
 [[rule]]
@@ -55,11 +54,11 @@ func TestParseRules(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	disk := r.Rules[1]
-	if disk.For != 2*time.Minute || disk.Cooldown != time.Hour || !disk.Canary || disk.Tag != DefaultTag || !disk.Uncordon || disk.HostLabel != "node" {
+	if disk.For != 2*time.Minute || disk.Cooldown != time.Hour || !disk.How.Canary || disk.Tag != DefaultTag || !disk.Uncordon || disk.HostLabel != "node" {
 		t.Errorf("disk: %+v", disk)
 	}
 	warm := r.Rules[2]
-	if warm.For != defaultFor || warm.Cooldown != defaultCooldown || warm.Canary || warm.Tag != "spare" || warm.Uncordon || warm.HostLabel != defaultHostLabel {
+	if warm.For != defaultFor || warm.Cooldown != defaultCooldown || !warm.How.Canary || warm.Tag != "spare" || warm.Uncordon || warm.HostLabel != defaultHostLabel {
 		t.Errorf("warm: %+v", warm)
 	}
 	if r := mustRules(t, ""); len(r.Rules) != 0 || r.Limits != (Limits{defaultDraining, defaultKeep, defaultStorm}) {
@@ -85,6 +84,8 @@ func TestParseRulesRefuses(t *testing.T) {
 		{"[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"drain\"\ntag=\"\"", "must be opted in"},
 		{"[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"drain\"\nresolved=\"yes\"", "resolved \"yes\""},
 		{"[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"drain\"\n[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"drain\"", "another rule has this name"},
+		{"[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"cordon\"\ncanary=false", "are for the action drain"},
+		{"[[rule]]\nname=\"a\"\nmatch={a=\"b\"}\naction=\"drain\"\nmode=\"fast\"", "mode \"fast\""},
 		{"rule = 1", "rules:"},
 		{"=", "rules:"},
 	} {
