@@ -152,7 +152,8 @@ func (s schemas) of(t reflect.Type) object {
 }
 
 func (s schemas) structOf(t reflect.Type) object {
-	name := strings.NewReplacer("coordinator.", "", "jobs.", "", "alert.", "Alert", "api.", "").Replace(t.String())
+	// Two packages have a Plan.
+	name := strings.NewReplacer("coordinator.", "Fleet", "jobs.", "", "alert.", "Alert", "api.", "").Replace(t.String())
 	ref := object{"$ref": "#/components/schemas/" + name}
 	if _, made := s.named[name]; made {
 		return ref

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -41,8 +42,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, _ Client) {
 	if out.write(": xmig\n\n") != nil {
 		return
 	}
-	// The watch has its own goroutine, which ends with the request.
-	ctx := r.Context()
+	// The watch has its own goroutine, which ends with this function.
+	ctx, stop := context.WithCancel(r.Context())
 	events := make(chan jobs.Event, streamBuffer)
 	ended := make(chan error, 1)
 	go func() {
@@ -60,6 +61,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, _ Client) {
 		}
 	}()
 	h.copyEvents(r, out, events, ended)
+	stop()
 	for range events { // until the watch has ended
 	}
 }
