@@ -115,6 +115,12 @@ func bars() []bar {
 			v := o.median("W2", xmigOff, wireOf) / (1 << 20) / gib(o.Size)
 			return v, ""
 		}},
+		{where: "W2, known to be untouched", what: "wire", limit: 100, unit: "KB", value: func(o *outcome) (float64, string) {
+			return o.median("W2", xmigKnown, wireOf) / 1e3, ""
+		}},
+		{where: "W2, known to be untouched", what: "read of both disks", limit: 0, unit: "bytes", value: func(o *outcome) (float64, string) {
+			return o.median("W2", xmigKnown, func(r result) float64 { return float64(r.Read) }), ""
+		}},
 		{where: "W3", what: "wire / changed bytes", limit: 1.2, value: perChanged("W3", scattered)},
 		{where: "W3", what: "CPU / rsync daemon", limit: 0.75, value: cpu("W3", xmigOff, rsyncDaemon)},
 		{where: "W3", what: "wall / rsync daemon", limit: 0.8, value: wall("W3", xmigOff, rsyncDaemon)},

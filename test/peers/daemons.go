@@ -114,6 +114,9 @@ func (d *daemons) serve(ctx context.Context, port int, name string, args ...stri
 	stop = func() error {
 		select {
 		case err := <-gone:
+			if ctx.Err() != nil {
+				return nil // with everything else
+			}
 			return fmt.Errorf("%s ended by itself: %w: %s", name, err, said.String())
 		default:
 		}

@@ -56,7 +56,7 @@ func TestContest(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Runs) != 6 || len(got.Bars) != len(bars()) {
+	if len(got.Runs) != 7 || len(got.Bars) != len(bars()) {
 		t.Fatalf("%d runs, %d bars: %s", len(got.Runs), len(got.Bars), text)
 	}
 	for _, r := range got.Runs {

@@ -32,6 +32,7 @@ const (
 	xmigOff     = "xmig"
 	xmigOn      = "xmig, zstd"
 	xmigPlain   = "xmig, no TLS"
+	xmigKnown   = "xmig, untouched"
 	xmigDelayed = "xmig, +10 ms"
 	ddSSH       = "dd | ssh"
 	ddZstdSSH   = "dd | zstd -1 | ssh"
@@ -53,6 +54,7 @@ func tools() []tool {
 	on := bench.Settings{Compress: blocksync.CompressOn}
 	return []tool{
 		{xmigOff, "W1 W2 W3 W3b", "", xmig(off, bench.Options{})},
+		{xmigKnown, "W2", "", untouched},
 		{xmigDelayed, "D", "", xmig(off, bench.Options{Delay: roundTrip})},
 		{xmigOff, "D", "", xmig(off, bench.Options{})},
 		{xmigOn, "W1", "", xmig(on, bench.Options{})},
@@ -93,6 +95,11 @@ func (c *contest) pair(ctx context.Context, o bench.Options, run func(*bench.Pai
 			err = cerr
 		}
 	}()
+	return c.counted(ctx, p, run)
+}
+
+// counted measures one run of a pair that stands ready.
+func (c *contest) counted(ctx context.Context, p *bench.Pair, run func(*bench.Pair) (bench.Run, error)) (res result, err error) {
 	res.cost, err = c.m.measure(ctx, func(context.Context) error {
 		r, err := run(p)
 		res.SourcePeak, res.DestinationPeak, res.Read = r.Source.Peak, r.Destination.Peak, r.Read()
@@ -105,6 +112,28 @@ func xmig(set bench.Settings, o bench.Options) func(context.Context, *contest, *
 	return func(ctx context.Context, c *contest, s *bench.Stage) (result, error) {
 		return c.pair(ctx, o, func(p *bench.Pair) (bench.Run, error) { return p.Sync(s.Lane(), set) })
 	}
+}
+
+// untouched syncs twice and measures the second time, when both ends know that
+// nobody wrote since the first.
+func untouched(ctx context.Context, c *contest, s *bench.Stage) (res result, err error) {
+	p, err := bench.StartPair(ctx, c.ends(bench.Options{}))
+	if err != nil {
+		return res, err
+	}
+	defer func() {
+		if cerr := p.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	set := bench.Settings{Compress: blocksync.CompressOff}
+	before, err := p.Sync(s.Lane(), set)
+	if err != nil {
+		return res, err
+	}
+	lanes := s.Lane()
+	lanes[0].Disks[0].Since = before.Sent[0].Root
+	return c.counted(ctx, p, func(p *bench.Pair) (bench.Run, error) { return p.Sync(lanes, set) })
 }
 
 func floor(f bench.Floor) func(context.Context, *contest, *bench.Stage) (result, error) {

@@ -40,8 +40,8 @@ func (e *end) receive(ctx context.Context, o order) (a answer, err error) {
 	a.Disks = make([]Disk, len(devices))
 	each(o.Lanes, func(i, lane int, d Disk) {
 		g.Go(func() error {
-			r, err := blocksync.Receive(gctx, ends[lane].Channel(d.Name), devices[i], o.Settings.sync())
-			d.Counts = r.Counts
+			r, err := blocksync.Receive(gctx, ends[lane].Channel(d.Name), devices[i], o.Settings.sync(d))
+			d.Counts, d.Root = r.Counts, r.Root
 			a.Disks[i] = d
 			return err
 		})
@@ -95,8 +95,8 @@ func (e *end) send(ctx context.Context, o order) (a answer, err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	each(o.Lanes, func(i, lane int, d Disk) {
 		g.Go(func() error {
-			r, err := blocksync.Send(gctx, ends[lane].Channel(d.Name), devices[i], blocksync.Pass{Number: 1, Final: true}, o.Settings.sync())
-			d.Counts = r.Counts
+			r, err := blocksync.Send(gctx, ends[lane].Channel(d.Name), devices[i], blocksync.Pass{Number: 1, Final: true, Since: d.Since}, o.Settings.sync(d))
+			d.Counts, d.Root = r.Counts, r.Root
 			a.Disks[i] = d
 			return err
 		})

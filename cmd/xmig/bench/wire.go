@@ -64,6 +64,10 @@ type Disk struct {
 	Source      string           `json:"source"`
 	Destination string           `json:"destination"`
 	Counts      blocksync.Counts `json:"counts"`
+	Root        [32]byte         `json:"root"` // of the pass
+	// Since is the root of an earlier pass after which nobody wrote to either
+	// disk, as a worker knows by its trackers; zero: nobody knows.
+	Since [32]byte `json:"since"`
 }
 
 // Settings are what may differ from a worker's defaults.
@@ -73,6 +77,7 @@ type Settings struct {
 	Readers  int                `json:"readers"`
 }
 
-func (s Settings) sync() blocksync.Settings {
-	return blocksync.Settings{Compress: s.Compress, Verify: s.Verify, Readers: s.Readers}
+func (s Settings) sync(d Disk) blocksync.Settings {
+	return blocksync.Settings{Compress: s.Compress, Verify: s.Verify, Readers: s.Readers,
+		Holds: func(root [32]byte) bool { return root == d.Since }}
 }
