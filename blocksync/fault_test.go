@@ -214,6 +214,73 @@ func TestStubbornFlipNamesTheOffset(t *testing.T) {
 	p.sane(dst, 64*kib)
 }
 
+// TestFlipInDecompression: content that comes out of the decompression another
+// than what went in is not written, though its frame was whole.
+func TestFlipInDecompression(t *testing.T) {
+	text := bytes.Repeat([]byte("all work and no play makes a dull block device. "), 4*64*kib/48+1)[:4*64*kib]
+	zip, err := newSqueezer(CompressOn, &pace{crew: 1, limit: func() float64 { return 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zip.close()
+	for _, times := range []int{1, 2} {
+		p := newPair(t, text, randomBytes(1, len(text)))
+		a, b := Pipe(4)
+		flips := 0
+		bad := &eachLane{a, func(f *Frame) fate {
+			if f.Index == 2 && f.Kind == kindWhole && f.Flags&flagZstd != 0 && flips < times {
+				flips++
+				wrong := bytes.Clone(text[2*64*kib : 3*64*kib])
+				wrong[777] ^= 1
+				f.Payload, _ = zip.pack(nil, wrong)
+			}
+			return pass
+		}}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		o := p.over(ctx, bad, b, Pass{Number: 1, Final: true}, Settings{ChunkSize: 64 * kib, Compress: CompressOn}, Settings{})
+		cancel()
+		if flips != times {
+			t.Fatalf("%d flips, want %d", flips, times)
+		}
+		var corrupt *CorruptError
+		switch {
+		case times == 1 && o.err() != nil:
+			t.Errorf("one flip ended the pass: %v", o.err())
+		case times == 1:
+			p.equal()
+		case !errors.As(o.receivedErr, &corrupt) || corrupt.Offset != 2*64*kib || corrupt.Path != p.dst:
+			t.Errorf("the same chunk wrong twice: %v", o.receivedErr)
+		}
+	}
+}
+
+// TestDestinationReadsWrong: a chunk that was read wrong, once, when it was
+// marked costs a repetition and no wrong data.
+func TestDestinationReadsWrong(t *testing.T) {
+	disk := randomBytes(1, 4*mib)
+	p := newPair(t, disk, disk)
+	at := int64(2*mib + 5*64*kib + 17)
+	flipOnDisk(t, p.dst, at)
+	a, b := Pipe(4)
+	marked := 0
+	// Between the marks and whatever follows, the device gives the right content again.
+	spoiled := &eachLane{b, func(f *Frame) fate {
+		if f.Kind == kindMarks {
+			if marked += len(f.Payload) / markSize; marked == 4 {
+				flipOnDisk(t, p.dst, at)
+			}
+		}
+		return pass
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	o := p.over(ctx, a, spoiled, Pass{Number: 1, Final: true}, Settings{Verify: VerifyFull}, Settings{})
+	if o.err() != nil || marked != 4 || !o.sent.Verified {
+		t.Fatalf("%d chunks marked, %v", marked, o.err())
+	}
+	p.equal()
+}
+
 // TestFailureOfOneEndEndsTheOther: neither is left waiting, and it knows why.
 func TestFailureOfOneEndEndsTheOther(t *testing.T) {
 	random := randomBytes(1, 8*mib)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"xmig/blocksync"
@@ -369,6 +370,34 @@ func TestLaneSettings(t *testing.T) {
 			t.Errorf("opened %+v", spec)
 		}
 	}
+}
+
+// TestLaneHoldsWhatIsUnderWay: a lane with many channels keeps no frame in
+// its stream that was taken, whatever went through it.
+func TestLaneHoldsWhatIsUnderWay(t *testing.T) {
+	s := testLaneServer(t, 15*time.Second)
+	var names []string
+	for i := range 12 {
+		names = append(names, "xvd"+string(rune('a'+i)))
+	}
+	src, dst := testLane(t, s, LaneSpec{Epoch: 1, Channels: names})
+	ctx := testContext(t)
+	for range 3 {
+		for i, name := range names {
+			must(t, src.Channel(name).Send(ctx, frame(i, 1<<20)))
+			f, err := dst.Channel(name).Recv(ctx)
+			must(t, err)
+			dst.Channel(name).(blocksync.Releaser).Release(&f)
+			must(t, dst.Channel(name).Send(ctx, frame(i, 100)))
+			_, err = src.Channel(name).Recv(ctx)
+			must(t, err)
+		}
+	}
+	js := value[jetstream.JetStream](t)(jetstream.New(dst.nc))
+	st := value[jetstream.Stream](t)(js.Stream(ctx, laneStream(job)))
+	eventually(t, "the stream is empty", func() bool {
+		return value[*jetstream.StreamInfo](t)(st.Info(ctx)).State.Msgs == 0
+	})
 }
 
 // BenchmarkLane measures one direction of one lane with TLS over loopback,
