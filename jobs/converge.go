@@ -61,25 +61,35 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 	if standing(mode, memory) <= 0 {
 		return t
 	}
-	for _, p := range passes {
-		if p.Wire() > 16<<20 && p.Elapsed > 0 { // enough to be a measurement
-			link = max(link, int64(float64(p.Wire())/p.Elapsed.Seconds()))
-		}
-	}
+	link = max(link, carried(passes))
 	if link <= 0 {
 		link = AssumedLink
 	}
 	return t + travel(standing(mode, memory), link)
 }
 
-// PassFits: a delta pass that takes as long as the last one ends before all of
-// a running guest's memory has gone over once. Later rounds are short.
-func PassFits(f Flow, memory int64, last PassReport) bool {
-	if f.Sent <= 0 || f.Elapsed <= 0 || f.Sent >= memory {
+// PassFits: one more delta pass, as long as the last one, ends before all of a
+// running guest's memory has gone over once; later rounds are short. The memory
+// is taken to travel as quickly as passes did where it is slower itself: it
+// shares the wire with them, and one pass must not be why the next one fits.
+func PassFits(f Flow, memory int64, passes []PassReport) bool {
+	if len(passes) == 0 || f.Sent <= 0 || f.Elapsed <= 0 || f.Sent >= memory {
 		return false
 	}
-	left := travel(float64(memory-f.Sent), max(1, int64(float64(f.Sent)/f.Elapsed.Seconds())))
-	return last.Elapsed+last.Elapsed/4 < left
+	rate := max(1, carried(passes), int64(float64(f.Sent)/f.Elapsed.Seconds()))
+	last := passes[len(passes)-1].Elapsed
+	return last+last/4 < travel(float64(memory-f.Sent), rate)
+}
+
+// carried is the best rate that passes showed of the wire, 0 if none sent
+// enough to tell.
+func carried(passes []PassReport) (rate int64) {
+	for _, p := range passes {
+		if p.Wire() > 16<<20 && p.Elapsed > 0 {
+			rate = max(rate, int64(float64(p.Wire())/p.Elapsed.Seconds()))
+		}
+	}
+	return rate
 }
 
 // never is what no prediction exceeds in one of its parts; three of them still

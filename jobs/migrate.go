@@ -191,13 +191,12 @@ func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
 
 // another waits until one more delta pass would end in time; false: none will.
 func (m *Migration) another(news <-chan Flow, stands <-chan struct{}) bool {
-	last := m.rec.Report.Passes[len(m.rec.Report.Passes)-1] // a seed at least
 	for {
 		select {
 		case <-stands:
 			return false
 		case f := <-news:
-			if PassFits(f, m.rec.Plan.Guest.Memory, last) {
+			if PassFits(f, m.rec.Plan.Guest.Memory, m.rec.Report.Passes) {
 				return true
 			}
 		}

@@ -119,9 +119,22 @@ func TestPassFits(t *testing.T) {
 		{0, 100 << 20, time.Second, 0, false},
 		{10, 100 << 20, 0, 0, false},
 	} {
-		if got := PassFits(Flow{c.sent, c.elapsed}, c.memory, PassReport{Elapsed: c.pass}); got != c.want {
+		if got := PassFits(Flow{c.sent, c.elapsed}, c.memory, []PassReport{{Elapsed: c.pass}}); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
+	}
+}
+
+// TestPassFitsAlone: memory that is slow because passes take the wire is no
+// reason for another one.
+func TestPassFitsAlone(t *testing.T) {
+	seed := PassReport{Elapsed: 10 * time.Second, Disks: []DiskReport{{Wire: 200 << 20}}} // 20 MiB/s
+	f := Flow{Sent: 4 << 20, Elapsed: 4 * time.Second}                                    // 1 MiB/s
+	if PassFits(f, 64<<20, []PassReport{seed, {Elapsed: 10 * time.Second}}) {
+		t.Error("a pass of 10 s was begun where 60 MiB are left of memory that could travel at 20 MiB/s")
+	}
+	if !PassFits(f, 64<<20, []PassReport{seed, {Elapsed: 2 * time.Second}}) {
+		t.Error("a pass of 2 s was not")
 	}
 }
 

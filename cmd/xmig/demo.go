@@ -21,7 +21,7 @@ type demoCmd struct {
 	RAM         size          `name:"ram" default:"64MiB" help:"Memory of each VM."`
 	Disks       []size        `default:"512MiB,128MiB,256MiB" help:"Sizes of the disks of each VM: system, swap, data."`
 	WriteRate   rate          `default:"5MiB/s" help:"Fsynced writes of each VM, bytes per second, while it is moved."`
-	Mode        string        `enum:"suspend,cold" default:"suspend" help:"How: ${enum}."`
+	Mode        string        `enum:"auto,live,suspend,cold" default:"auto" help:"How: ${enum}; auto is live, with --break suspend."`
 	MaxDowntime time.Duration `default:"60s" help:"Longest blackout allowed."`
 	Break       string        `enum:",skip-delta,stale-page,drop-record,two-copies" default:"" placeholder:"HOW" help:"Spoil the migration on purpose, to see that it is noticed: skip-delta, stale-page, drop-record or two-copies. Ends with an exit code other than 0."`
 }
@@ -60,13 +60,21 @@ func (c *demoCmd) validate() error {
 			errs = append(errs, fmt.Errorf("--disks %d: want whole MiB", d))
 		}
 	}
-	if c.Break != "" && c.Mode != string(jobs.Suspend) {
+	if c.Break != "" && c.Mode != string(jobs.Auto) && c.Mode != string(jobs.Suspend) {
 		errs = append(errs, fmt.Errorf("--break works with --mode suspend only"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return jobs.Failed(jobs.CodeUsage, "%w", err)
 	}
 	return nil
+}
+
+// mode is how the guests move.
+func (c *demoCmd) mode() jobs.Mode {
+	if c.Break != "" {
+		return jobs.Suspend
+	}
+	return jobs.Mode(c.Mode)
 }
 
 // demoResult is what -o json prints.

@@ -215,7 +215,7 @@ func (d *simulation) migrate(ctx context.Context, g *globals, t *terminal) ([]sh
 
 func (d *simulation) spec(gu guest) jobs.Spec {
 	return jobs.Spec{
-		VM: gu.name, From: gu.from, To: gu.to, Mode: jobs.Mode(d.cmd.Mode), MaxDowntime: d.cmd.MaxDowntime,
+		VM: gu.name, From: gu.from, To: gu.to, Mode: d.cmd.mode(), MaxDowntime: d.cmd.MaxDowntime,
 		Map: jobs.Mapping{Disks: map[string]string{d.disks(gu.from): d.disks(gu.to)}}, By: "xmig demo",
 	}.WithDefaults()
 }

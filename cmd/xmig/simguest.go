@@ -88,7 +88,7 @@ func (s simulatedGuest) create(ctx context.Context, self string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	spec := xlsim.GuestSpec{Name: s.Name, UUID: s.UUID, MemoryMiB: int(s.RAM >> 20), Bridge: "xenbr0", Rate: int64(s.WriteRate)}
+	spec := xlsim.GuestSpec{Name: s.Name, Type: "pvh", UUID: s.UUID, MemoryMiB: int(s.RAM >> 20), Bridge: "xenbr0", Rate: int64(s.WriteRate)}
 	var g errgroup.Group
 	g.SetLimit(2) // disks are made at the speed of one processor each
 	for i, size := range s.Disks {
