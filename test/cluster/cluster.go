@@ -21,7 +21,9 @@ import (
 
 // Settings say what cluster a test needs; the zero value is two hosts.
 type Settings struct {
-	Hosts int
+	Hosts  int
+	Server []string // more words for the server's command line
+	Node   []string // and for each node's
 }
 
 // Short times, so that what takes minutes in a machine room takes seconds. A
@@ -48,6 +50,7 @@ type Cluster struct {
 
 	t   testing.TB
 	bus *bus.Bus
+	set Settings
 }
 
 // Host is a simulated dom0 with its worker.
@@ -67,10 +70,10 @@ func New(t testing.TB, s Settings) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t}
+	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t, set: s}
 	t.Cleanup(c.clear)
-	c.Server = c.process("server", "server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
-		"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always")
+	c.Server = c.process("server", append([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
+		"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}, s.Server...)...)
 	c.Link = newLink(t, c.address)
 	for i := range cmp.Or(s.Hosts, 2) {
 		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1)))
@@ -91,9 +94,9 @@ func (c *Cluster) host(name string) *Host {
 	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	h.Node = c.process(name, "node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
-		"--pools", "disks="+h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
-		"--lane-timeout", laneTimeout.String(), "--log-level", "debug")
+	h.Node = c.process(name, append([]string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
+		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, c.set.Node...)...)
 	return h
 }
 

@@ -39,8 +39,11 @@ type Snapshot struct {
 	Hosts     []Host
 	Incidents []jobs.Incident
 	Mutes     []jobs.Mute
-	NoRoom    map[string]string // hosts whose VMs were found to have no room elsewhere, and why
+	Refused   map[string]Refusal // hosts for which the fleet lately said no
 }
+
+// Refusal is the fleet's own no about a host: a word for programs, and why.
+type Refusal struct{ Word, Text string }
 
 // Effect is what has to be done to the world.
 type Effect string

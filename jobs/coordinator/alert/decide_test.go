@@ -110,7 +110,7 @@ func TestObstacles(t *testing.T) {
 		{"a person drained it", func(s *Snapshot) { s.Hosts[0].State, s.Hosts[0].By = Drained, "ann" }, "", "hv1 is drained already, by ann"},
 		{"the last hosts", func(s *Snapshot) { s.Hosts[1].State, s.Hosts[2].State = Cordoned, Drained }, "last", "1 hosts would stay in service, 2 must"},
 		{"the others have problems", func(s *Snapshot) { s.Hosts[1].Problem, s.Hosts[2].State = "?", Gone }, "last", "1 hosts would stay"},
-		{"no room", func(s *Snapshot) { s.NoRoom = map[string]string{"hv1": "vm0 fits nowhere"} }, "capacity", "vm0 fits nowhere"},
+		{"no room", func(s *Snapshot) { s.Refused = map[string]Refusal{"hv1": {"capacity", "vm0 fits nowhere"}} }, "capacity", "vm0 fits nowhere"},
 		{"the rule is gone", func(s *Snapshot) { s.Incidents[0].Alert.Labels["alertname"] = "Other" }, "no_rule", "no rule"},
 		{"drained a while ago", func(s *Snapshot) { s.Incidents[0].Host, s.Incidents[0].ActedAt = "hv1", noon.Add(-5*time.Hour) }, "cooldown", "left alone until 2026-03-01 13:00:00"},
 		{"drained long ago", func(s *Snapshot) { s.Incidents[0].Host, s.Incidents[0].ActedAt = "hv1", noon.Add(-7*time.Hour) }, "", "drains hv1"},

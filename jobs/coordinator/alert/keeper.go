@@ -37,14 +37,14 @@ type Keeper struct {
 	Clock  func() time.Time
 	Log    zerolog.Logger
 
-	book   book
-	noRoom map[string]refusal // by node
+	book    book
+	refused map[string]refusal // by node
 }
 
-// refusal is what was said last of room for a host's VMs.
+// refusal is what the fleet said no to, and until when that is believed.
 type refusal struct {
-	at  time.Time
-	why string
+	Refusal
+	until time.Time
 }
 
 // book is what watching told of incidents and mutes. It may be behind: whoever
@@ -84,13 +84,16 @@ func (b *book) read() ([]jobs.Incident, []jobs.Mute) {
 const (
 	// lookEvery is how often all incidents are looked at. Rules count in minutes.
 	lookEvery = time.Second
-	// proveAgain is how long a refusal for want of room is believed.
+	// proveAgain is how long it is believed that there is no room.
 	proveAgain = 15 * time.Second
+	// orderAgain is how long it is believed that an order is refused for good.
+	// Each try is written down, so it is not tried often.
+	orderAgain = 5 * time.Minute
 )
 
 // Run decides until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
-	k.book.incidents, k.book.mutes, k.noRoom = map[string]jobs.Incident{}, map[string]jobs.Mute{}, map[string]refusal{}
+	k.book.incidents, k.book.mutes, k.refused = map[string]jobs.Incident{}, map[string]jobs.Mute{}, map[string]refusal{}
 	if err := k.catchUp(ctx); err != nil {
 		return err
 	}
@@ -162,7 +165,7 @@ func (k *Keeper) look(ctx context.Context) error {
 }
 
 func (k *Keeper) snapshot(ctx context.Context) (Snapshot, error) {
-	s := Snapshot{Now: k.Clock(), NoRoom: map[string]string{}}
+	s := Snapshot{Now: k.Clock(), Refused: map[string]Refusal{}}
 	if s.Incidents, s.Mutes = k.book.read(); len(s.Incidents) == 0 {
 		return s, nil
 	}
@@ -170,9 +173,9 @@ func (k *Keeper) snapshot(ctx context.Context) (Snapshot, error) {
 	if s.Hosts, err = k.Fleet.Hosts(ctx); err != nil {
 		return s, fmt.Errorf("hosts: %w", err)
 	}
-	for node, r := range k.noRoom {
-		if s.Now.Sub(r.at) < proveAgain {
-			s.NoRoom[node] = r.why
+	for node, r := range k.refused {
+		if s.Now.Before(r.until) {
+			s.Refused[node] = r.Refusal
 		}
 	}
 	return s, nil
@@ -209,18 +212,23 @@ func (k *Keeper) carryOut(ctx context.Context, s Snapshot, step Step) error {
 	return k.order(ctx, step)
 }
 
-// proven turns a drain for which there is no room into one that is held. The
-// refusal is believed for a while, so that this host does not take what others need.
+// proven turns a drain for which there is no room into one that is held.
 func (k *Keeper) proven(ctx context.Context, old jobs.Incident, step Step) Step {
 	node := step.Incident.Host
 	err := k.Fleet.CanDrain(ctx, node)
 	if err == nil {
-		delete(k.noRoom, node)
 		return step
 	}
-	k.noRoom[node] = refusal{k.Clock(), err.Error()}
+	no := k.refuse(node, "capacity", fmt.Sprintf("there is no room for all VMs of %s: %v", node, err), proveAgain)
 	old.Host, old.Rule, old.Action = node, step.Incident.Rule, step.Incident.Action
-	return hold(old, jobs.HeldBack, noRoom(node, err.Error()))
+	return hold(old, jobs.HeldBack, no)
+}
+
+// refuse remembers the fleet's no, so that this host neither is tried all the
+// time nor takes what others need.
+func (k *Keeper) refuse(node, word, text string, until time.Duration) *obstacle {
+	k.refused[node] = refusal{Refusal{word, text}, k.Clock().Add(until)}
+	return &obstacle{word, text}
 }
 
 func find(all []jobs.Incident, in jobs.Incident) jobs.Incident {
@@ -253,7 +261,7 @@ func (k *Keeper) order(ctx context.Context, step Step) error {
 			return err
 		}
 		// The order will never be taken: say so, and look again with all that may have changed.
-		next = hold(in, jobs.HeldBack, stands("order", "%s: %v", step.Effect, err)).Incident
+		next = hold(in, jobs.HeldBack, k.refuse(in.Host, "refused", fmt.Sprintf("%s of %s: %v", step.Effect, in.Host, err), orderAgain)).Incident
 	}
 	_, err = k.save(ctx, in, next)
 	return err

@@ -149,8 +149,8 @@ func (t *tally) limits(rule *Rule, h Host) *obstacle {
 	if h.Problem != "" {
 		return stands("inventory", "%s does not know what it has: %s", h.Node, h.Problem)
 	}
-	if why := t.s.NoRoom[h.Node]; why != "" && rule.Action == jobs.DrainHost {
-		return noRoom(h.Node, why)
+	if no, ok := t.s.Refused[h.Node]; ok {
+		return &obstacle{no.Word, no.Text}
 	}
 	if n, all := len(t.alerting), len(t.s.Hosts); n > 1 && float64(n) > t.r.Limits.Storm*float64(all) {
 		return stands("storm", "%d of %d hosts alert at once (%s): that looks like the network or the monitoring, and nothing is done by itself", n, all, someOf(t.alerting))
@@ -162,10 +162,6 @@ func (t *tally) limits(rule *Rule, h Host) *obstacle {
 		return stands("last", "%d hosts would stay in service, %d must", n, t.r.Limits.Keep)
 	}
 	return nil
-}
-
-func noRoom(node, why string) *obstacle {
-	return stands("capacity", "there is no room for all VMs of %s: %s", node, why)
 }
 
 // count counts the hosts in a set, without one.

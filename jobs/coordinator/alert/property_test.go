@@ -29,7 +29,7 @@ func TestNeverBeyondLimits(t *testing.T) {
 		n := rapid.IntRange(1, 7).Draw(rt, "hosts")
 		w.r = mustRules(t, fmt.Sprintf("[limits]\ndraining = %d\nkeep = %d\n%s", rapid.IntRange(1, 3).Draw(rt, "draining"), rapid.IntRange(1, 3).Draw(rt, "keep"),
 			drainRules[len("\n[limits]\nkeep = 2\n"):]))
-		w.s = Snapshot{Now: noon, Hosts: hostsOf(n), NoRoom: map[string]string{}}
+		w.s = Snapshot{Now: noon, Hosts: hostsOf(n)}
 		rt.Repeat(map[string]func(*rapid.T){
 			"alert": w.alert,
 			"time": func(rt *rapid.T) {
