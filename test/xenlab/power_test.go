@@ -17,11 +17,11 @@ type cut struct {
 
 // cuts are the places where a host's death means something different each time.
 var cuts = []cut{
-	{pvGuest, moves.SourceEnd, jobs.Seed, false},         // the guest dies with its host and boots there
-	{pvhGuest, moves.DestinationEnd, jobs.Seed, false},   // half a copy; the move waits or is undone
-	{pvGuest, moves.DestinationEnd, jobs.SealStep, true}, // the guest is held for a host that is gone
-	{pvhGuest, moves.SourceEnd, jobs.HandOver, false},    // whose it is, its key and two journals say
-	{pvGuest, moves.DestinationEnd, jobs.Resume, true},   // the copy that was given the right to run is lost
+	{pvGuest, moves.SourceEnd, jobs.Seed, false},          // the guest dies with its host and boots there
+	{pvhGuest, moves.DestinationEnd, jobs.Seed, false},    // half a copy; the move waits or is undone
+	{pvGuest, moves.DestinationEnd, jobs.SealStep, false}, // the guest is held for a host that is gone
+	{pvhGuest, moves.SourceEnd, jobs.HandOver, false},     // whose it is, its key and two journals say
+	{pvGuest, moves.DestinationEnd, jobs.Resume, true},    // the copy that was given the right to run is lost
 }
 
 // TestPowerCuts: a dom0 loses its power. What had an autostart link on its disk
