@@ -22,8 +22,13 @@ import (
 // Settings say what cluster a test needs; the zero value is two hosts.
 type Settings struct {
 	Hosts  int
-	Server []string // more words for the server's command line
+	Server []string // more words for each server's command line
 	Node   []string // and for each node's
+	// Coordinators is how many servers there are beside the bus, which then is
+	// the test's own; 0: one server with the bus in it.
+	Coordinators int
+	// MemoryMiB of each host, 0: xlsim's default.
+	MemoryMiB int
 }
 
 // Short times, so that what takes minutes in a machine room takes seconds. A
@@ -47,10 +52,13 @@ type Cluster struct {
 	Server *Process
 	Hosts  []*Host
 	Link   *Link // of commands and tests
+	// Coordinators are the servers where the bus is the test's own; Server is the first.
+	Coordinators []*Process
 
 	t   testing.TB
 	bus *bus.Bus
 	set Settings
+	at  string // address of the test's own bus
 }
 
 // Host is a simulated dom0 with its worker.
@@ -72,13 +80,20 @@ func New(t testing.TB, s Settings) *Cluster {
 	}
 	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t, set: s}
 	t.Cleanup(c.clear)
-	c.Server = c.process("server", append([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
-		"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}, s.Server...)...)
+	if s.Coordinators > 0 {
+		c.coordinators(s.Coordinators)
+	} else {
+		c.Server = c.process("server", append([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
+			"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}, s.Server...)...)
+		c.Coordinators = []*Process{c.Server}
+	}
 	c.Link = newLink(t, c.address)
 	for i := range cmp.Or(s.Hosts, 2) {
-		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1)))
+		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1), s.MemoryMiB))
 	}
-	c.Server.Start()
+	for _, p := range c.Coordinators {
+		p.Start()
+	}
 	for _, h := range c.Hosts {
 		h.Node.Start()
 	}
@@ -86,9 +101,47 @@ func New(t testing.TB, s Settings) *Cluster {
 	return c
 }
 
-func (c *Cluster) host(name string) *Host {
+// coordinators makes the bus and n servers on it.
+func (c *Cluster) coordinators(n int) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := bus.StartServer(ctx, bus.ServerConfig{StoreDir: filepath.Join(c.Dir, "bus"), Listen: "127.0.0.1", Port: -1, Sync: bus.SyncAlways, Log: zerolog.Nop()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(s.Close)
+	c.at = strings.TrimPrefix(s.ClientURL(), "nats://")
+	for i := range n {
+		name := fmt.Sprintf("server%d", i+1)
+		c.Coordinators = append(c.Coordinators, c.process(name, append([]string{"server", "--nats", s.ClientURL(), "--state-dir", filepath.Join(c.Dir, name),
+			"--server-name", name, "--lease-ttl", TTL.String(), "--node-ttl", TTL.String()}, c.set.Server...)...))
+	}
+	c.Server = c.Coordinators[0]
+}
+
+// Active is the coordinator that decides now.
+func (c *Cluster) Active() *Process {
+	c.t.Helper()
+	var found *Process
+	c.Eventually(func() error {
+		ctx, cancel := c.ask()
+		defer cancel()
+		h, err := c.Bus().Leases().Lookup(ctx, "coordinator")
+		for _, p := range c.Coordinators {
+			if err == nil && p.Name == h.Node && p.Alive() {
+				found = p
+				return nil
+			}
+		}
+		return fmt.Errorf("the lease is held by %q (%v), which does not live; see %s", h.Node, err, c.Server.Log)
+	})
+	return found
+}
+
+func (c *Cluster) host(name string, memory int) *Host {
 	h := &Host{Name: name, Dir: filepath.Join(c.Dir, name), State: filepath.Join(c.Dir, name+"-state"), Link: newLink(c.t, c.address), c: c}
-	if err := xlsim.CreateHost(h.Dir, xlsim.HostSpec{Name: name, Net: c.Net}); err != nil {
+	if err := xlsim.CreateHost(h.Dir, xlsim.HostSpec{Name: name, Net: c.Net, MemoryMiB: memory}); err != nil {
 		c.t.Fatal(err)
 	}
 	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
@@ -137,6 +190,9 @@ var busLine = regexp.MustCompile(`(?m)^bus at nats://(\S+)$`)
 
 // address is where the server said that it listens when it last started.
 func (c *Cluster) address() string {
+	if c.at != "" {
+		return c.at
+	}
 	log, err := os.ReadFile(c.Server.Log)
 	if err != nil {
 		return ""

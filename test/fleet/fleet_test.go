@@ -1,0 +1,215 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"xmig/bus"
+	"xmig/jobs"
+	"xmig/jobs/coordinator"
+	"xmig/test/cluster"
+)
+
+func TestMain(m *testing.M) { cluster.Main(m) }
+
+// drainFlags: guests of simulated hosts stand still for seconds on a loaded machine.
+var drainFlags = []string{"--max-downtime", "60s", "--mode", "suspend"}
+
+// size of the fleet: guests on the host that is emptied, by XMIG_FLEET.
+func size(t *testing.T) (hosts, guests int, spec cluster.GuestSpec) {
+	spec = cluster.GuestSpec{MemoryMiB: 8, Disks: []int64{4 << 20}, Rate: 64 << 10}
+	n := os.Getenv("XMIG_FLEET")
+	if n == "" {
+		return 3, 4, spec
+	}
+	guests, err := strconv.Atoi(n)
+	if err != nil || guests < 6 {
+		t.Fatalf("XMIG_FLEET=%q: want a number of guests, 6 or more", n)
+	}
+	spec.MemoryMiB, spec.Disks = 32, []int64{64 << 20}
+	return 6, guests, spec
+}
+
+// TestFleet drains one host and brings its guests home. In between the active
+// coordinator is killed, again and again: nothing is lost, doubled or over a limit.
+func TestFleet(t *testing.T) {
+	hosts, n, spec := size(t)
+	c := cluster.New(t, cluster.Settings{Hosts: hosts, Coordinators: 2, MemoryMiB: 512 + (n+2)*(spec.MemoryMiB+16)})
+	first := c.Hosts[0]
+	guests := map[*cluster.Guest]*cluster.Host{}
+	onFirst := 0
+	for i := range n {
+		h := c.Hosts[i%hosts]
+		if n < 10 { // a small fleet has all of them where they leave
+			h = first
+		}
+		s := spec
+		s.Name = fmt.Sprintf("vm%02d", i)
+		g := c.Guest(h, s)
+		guests[g] = h
+		if h == first {
+			onFirst++
+		}
+	}
+	for g, h := range guests {
+		c.AwaitSeen(g, h)
+	}
+
+	plan := c.Command("host", "drain", first.Name, "--dry-run")
+	if plan.Code != 0 || !strings.Contains(plan.Stdout, fmt.Sprintf("drain of %s: %d VMs", first.Name, onFirst)) {
+		t.Fatalf("dry run: exit code %d: %s%s", plan.Code, plan.Stdout, plan.Stderr)
+	}
+	begun := c.Command(append([]string{"host", "drain", first.Name, "--reason", "test", "--detach"}, drainFlags...)...)
+	if begun.Code != 0 {
+		t.Fatalf("drain: exit code %d: %s", begun.Code, begun.Stderr)
+	}
+	for kill := range 3 {
+		awaitMoved(t, c, first, kill+1)
+		c.Active().Kill()
+		for _, p := range c.Coordinators { // the one that was killed before comes back
+			if !p.Alive() && kill < 2 {
+				p.Start()
+			}
+		}
+	}
+	r := c.Command(append([]string{"host", "drain", first.Name, "--reason", "again"}, drainFlags...)...)
+	if r.Code != 0 {
+		t.Fatalf("drain: exit code %d: %s%s\n%s", r.Code, r.Stdout, r.Stderr, c.Command("host", "show", first.Name).Stdout)
+	}
+	out := prove(t, c, guests, first, false)
+	if onFirst != len(out) {
+		t.Errorf("%d guests were on %s, %d have moved", onFirst, first.Name, len(out))
+	}
+
+	r = c.Command(append([]string{"host", "restore", first.Name}, drainFlags...)...)
+	if r.Code != 0 {
+		t.Fatalf("restore: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	back := prove(t, c, guests, first, true)
+	seeded, wire := int64(0), int64(0)
+	for vm, rec := range back {
+		seeded += diskBytes(out[vm])
+		wire += diskBytes(rec)
+	}
+	t.Logf("%d guests went out with %d KiB of their disks on the wire, and came home with %d KiB: %.1f %%", len(out), seeded>>10, wire>>10, 100*float64(wire)/float64(max(seeded, 1)))
+	if n >= 10 && wire*20 > seeded {
+		t.Errorf("the way home took %d of %d bytes, more than 5 %%", wire, seeded)
+	}
+	limitsHeld(t, c, coordinator.DefaultLimits())
+}
+
+// awaitMoved waits until a drain has moved so many VMs.
+func awaitMoved(t *testing.T, c *cluster.Cluster, h *cluster.Host, n int) {
+	t.Helper()
+	c.Eventually(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		row, err := bus.NewTable[coordinator.Mark](c.Bus(), "host").Load(ctx, h.Name)
+		if err != nil || row.Value.Drain == nil {
+			return fmt.Errorf("mark of %s: %+v, %v", h.Name, row.Value, err)
+		}
+		done := 0
+		for _, m := range row.Value.Drain.Moves {
+			if m.State == coordinator.MoveDone {
+				done++
+			}
+		}
+		if done < n && !row.Value.Drain.State.Ended() {
+			return fmt.Errorf("%d of %d VMs have left %s: %s", done, n, h.Name, row.Value.Drain.Text)
+		}
+		return nil
+	})
+}
+
+// prove looks at every guest where it must be now: at home, or for those of the
+// emptied host where their last job brought them. It gives those jobs by VM.
+func prove(t *testing.T, c *cluster.Cluster, guests map[*cluster.Guest]*cluster.Host, first *cluster.Host, home bool) map[string]jobs.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	all, err := c.Bus().Records().List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := map[string]jobs.Record{}
+	for _, r := range all {
+		if !r.State.Final() {
+			t.Errorf("job %s of %s is %s", r.ID, r.VM.Name, r.State)
+		}
+		if r.State == jobs.Succeeded {
+			last[r.VM.UUID] = r
+		}
+	}
+	for g, h := range guests {
+		at, job := h, ""
+		if r, ok := last[g.UUID]; ok {
+			job = r.ID
+			for _, other := range c.Hosts {
+				if other.Name == r.Destination {
+					at = other
+				}
+			}
+		}
+		if home && at != h || !home && h == first && at == first {
+			t.Errorf("guest %s of %s is at %s", g.Name, h.Name, at.Name)
+		}
+		c.Proven(g, at, job)
+	}
+	return last
+}
+
+func diskBytes(r jobs.Record) (n int64) {
+	for _, p := range r.Report.Passes {
+		n += p.Wire()
+	}
+	return n
+}
+
+// limitsHeld replays the event stream: never more moves of a host at a time
+// than allowed. A job counts from its hand-over to its source node on to its end.
+func limitsHeld(t *testing.T, c *cluster.Cluster, l coordinator.Limits) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	all, err := c.Bus().Records().List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := map[string]jobs.Record{}
+	for _, r := range all {
+		of[r.ID] = r
+	}
+	out, in, active, most := map[string]int{}, map[string]int{}, map[string]bool{}, 0
+	for e, err := range c.Bus().Events(ctx, bus.EventFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, ok := of[e.Job]
+		if !ok || e.What != "state" && e.What != "step.begin" {
+			continue
+		}
+		switch {
+		case (e.State == jobs.Planned || e.State == jobs.Running) && !active[e.Job] && e.What == "state":
+			active[e.Job] = true
+			out[r.Source]++
+			in[r.Destination]++
+		case e.State.Final() && e.State != "" && active[e.Job]:
+			active[e.Job] = false
+			out[r.Source]--
+			in[r.Destination]--
+		}
+		most = max(most, out[r.Source], in[r.Destination])
+		if out[r.Source] > l.Out || in[r.Destination] > l.In {
+			t.Fatalf("at %s %d moves left %s and %d came to %s; limits %+v", e.Time.Format(time.TimeOnly), out[r.Source], r.Source, in[r.Destination], r.Destination, l)
+		}
+	}
+	t.Logf("%d jobs, at most %d at a time on one host and way", len(all), most)
+	if most == 0 {
+		t.Error("the event stream tells of no move")
+	}
+}
