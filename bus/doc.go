@@ -38,7 +38,7 @@
 //
 // A doorbell is given to a worker at least once; it proves nothing. A lease
 // is trusted for two thirds of its time from the start of its last renewal,
-// and is no fence. A read is no proof: to be sure of an owner key, swap it
+// and is no fence; the coordinator's is the key "office" beside the records. A read is no proof: to be sure of an owner key, swap it
 // with itself.
 //
 // A lane lives in the memory of the destination's process. It is lost with

@@ -103,6 +103,10 @@ func (o *Owners) encode(ctx context.Context, own jobs.Owner) ([]byte, error) {
 // See makes the key of a VM that no key knew, owned by node in epoch 0, and
 // returns the key as it is.
 func (o *Owners) See(ctx context.Context, vm jobs.VMRef, node string) (jobs.Owner, error) {
+	return o.see(ctx, vm, node, "")
+}
+
+func (o *Owners) see(ctx context.Context, vm jobs.VMRef, node, claim string) (jobs.Owner, error) {
 	if err := errors.Join(checkVM(vm.UUID), checkNode(node)); err != nil {
 		return jobs.Owner{}, err
 	}
@@ -111,7 +115,7 @@ func (o *Owners) See(ctx context.Context, vm jobs.VMRef, node string) (jobs.Owne
 		if !errors.Is(err, jobs.ErrNotFound) {
 			return own, err
 		}
-		own = jobs.Owner{VM: vm.UUID, Name: vm.Name, Node: node}
+		own = jobs.Owner{VM: vm.UUID, Name: vm.Name, Node: node, Claim: claim}
 		// A first key must carry the generation of now, not one remembered.
 		if _, err := o.generation(ctx, 0); err != nil {
 			return own, err
@@ -130,8 +134,10 @@ func (o *Owners) See(ctx context.Context, vm jobs.VMRef, node string) (jobs.Owne
 // Claim makes job the one that may move the VM, which must be owned by node.
 // Claiming again changes nothing. ErrConflict names the holder.
 func (o *Owners) Claim(ctx context.Context, vm jobs.VMRef, node, job string) (jobs.Owner, error) {
-	if _, err := o.See(ctx, vm, node); err != nil {
-		return jobs.Owner{}, err
+	// The first key of a VM is made with the claim in it: one write, not two.
+	first, err := o.see(ctx, vm, node, job)
+	if err != nil || first.Claim == job {
+		return first, err
 	}
 	return o.change(ctx, vm.UUID, func(cur jobs.Owner) (jobs.Owner, action, error) {
 		switch {

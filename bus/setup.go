@@ -164,9 +164,10 @@ func (b *Bus) streams(l Layout) []jetstream.StreamConfig {
 		}
 		return c
 	}
+	records := keys(bucketJobs, "xmig: job records", recordHistory, 0)
+	records.AllowAtomicPublish = true // a record and the office that it is written under
 	return []jetstream.StreamConfig{
-		queue, events, dead,
-		keys(bucketJobs, "xmig: job records", recordHistory, 0),
+		queue, events, dead, records,
 		keys(bucketVMs, "xmig: who owns a VM", recordHistory, 0),
 		keys(bucketFleet, "xmig: what was decided about hosts, VMs and jobs", recordHistory, 0),
 		keys(bucketLeases, "xmig: who acts", 1, l.LeaseTTL),

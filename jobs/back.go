@@ -32,7 +32,9 @@ func (j *run) goBack(ctx context.Context, err error) error {
 	if serr := j.saveFor(ctx, true); serr != nil {
 		return serr
 	}
-	if uerr := j.backward(ctx); uerr != nil || j.rec.State == Indeterminate {
+	uerr := j.backward(ctx)
+	j.leave()
+	if uerr != nil || j.rec.State == Indeterminate {
 		return uerr
 	}
 	switch {

@@ -16,6 +16,9 @@ type Migration struct {
 	clock  func() time.Time
 	tell   func(text string) // a line for the job's story
 
+	gate     Gate                                // nil: nothing is waited for
+	waits    func(context.Context, string) error // notes why the guest may not be stopped yet
+	sleep    func(context.Context, time.Duration) error
 	patience time.Duration // how long a swap may take
 	rec      *Record       // what the steps learn; the runner stores it
 	scope    AbortScope    // how much a way back takes away
@@ -127,8 +130,12 @@ func (m *Migration) converge(ctx context.Context) error {
 	for {
 		m.rec.Report.Predicted = m.predict(deltas)
 		switch verdict := Converged(deltas, m.rec.Report.Predicted, m.rec.Spec.MaxDowntime); {
-		case verdict == Enough, verdict == TooLong && m.rec.Spec.OnTimeout == TimeoutSuspend, !m.rec.Plan.stops():
+		case !m.rec.Plan.stops():
 			return nil
+		case verdict == Enough, verdict == TooLong && m.rec.Spec.OnTimeout == TimeoutSuspend:
+			if open, err := m.mayStop(ctx); err != nil || open {
+				return err
+			}
 		case verdict == TooLong && m.rec.Spec.OnTimeout == TimeoutAbort:
 			return Failed(CodeDowntime, "vm %s: predicted blackout %s after %d delta passes exceeds --max-downtime %s; allow more, or submit with --on-timeout suspend",
 				m.rec.VM.Name, m.rec.Report.Predicted.Round(10*time.Millisecond), len(deltas), m.rec.Spec.MaxDowntime)

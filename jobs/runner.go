@@ -56,6 +56,9 @@ type Runner struct {
 	// Guard waits until this worker may start a step: it holds the job's
 	// lease. It is not asked while a guest is held or behind the line.
 	Guard func(context.Context) error
+	// Gate is asked before a guest is stopped, and left when it runs again;
+	// nil: it is always open.
+	Gate Gate
 }
 
 // run is one job being driven.
@@ -72,7 +75,7 @@ type run struct {
 func (r *Runner) Run(ctx context.Context, rec Record) (Record, error) {
 	j := &run{Runner: r, rec: &rec}
 	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, clock: r.Clock, patience: r.Limits.BusPatience, rec: &rec, scope: AttemptOver,
-		tell: func(s string) { j.emit(ctx, "note", s, 0) }}
+		tell: func(s string) { j.emit(ctx, "note", s, 0) }, gate: r.Gate, sleep: r.Sleep, waits: j.waits}
 	for !rec.State.Final() && rec.State != Indeterminate {
 		if err := j.attempt(ctx); err != nil {
 			return rec, err
@@ -228,6 +231,20 @@ func (j *run) hold(ctx context.Context, err error) {
 	j.emit(ctx, "held", err.Error(), 0)
 }
 
+// waits notes why a guest that could be stopped is not.
+func (j *run) waits(ctx context.Context, why string) error {
+	j.rec.Held = &Flag{Reason: why, Since: j.Clock()}
+	j.emit(ctx, "held", why, 0)
+	return j.saveFor(ctx, false)
+}
+
+// leave lets others stop their guests.
+func (j *run) leave() {
+	if j.Gate != nil {
+		j.Gate.Leave()
+	}
+}
+
 func (j *run) steps(ctx context.Context) error {
 	for _, st := range j.m.steps() {
 		if st.Once && j.rec.Has(st.Name) {
@@ -264,6 +281,9 @@ func (j *run) step(ctx context.Context, st Step) error {
 	}
 	j.rec.Report.addStep(rep)
 	j.rec.Held = nil
+	if st.Name == Resume {
+		j.leave()
+	}
 	if !j.rec.Has(st.Name) {
 		j.rec.Done = append(j.rec.Done, st.Name)
 	}

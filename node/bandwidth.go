@@ -95,10 +95,15 @@ func (b *bandwidth) throttle(row jobs.Row[jobs.Throttle], gone bool) {
 }
 
 // follow watches both until ctx ends. A bus that is away leaves the last rates as they are.
-func (b *bandwidth) follow(ctx context.Context, on *bus.Bus, node string) error {
+func (b *bandwidth) follow(ctx context.Context, on *bus.Bus, node string, tell func(jobs.Row[jobs.Wish], bool)) error {
 	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return bus.NewTable[jobs.Wish](on, "job").Watch(ctx, b.wish) })
+	g.Go(func() error {
+		return bus.NewTable[jobs.Wish](on, "job").Watch(ctx, func(row jobs.Row[jobs.Wish], gone bool) {
+			b.wish(row, gone)
+			tell(row, gone)
+		})
+	})
 	g.Go(func() error {
 		return bus.NewTable[jobs.Throttle](on, "throttle").Watch(ctx, func(row jobs.Row[jobs.Throttle], gone bool) {
 			if row.Key == node {

@@ -38,6 +38,7 @@ type Config struct {
 	Readers       int           // reads in flight per disk, 0: default
 	Compress      string        // auto, on, off
 	Moves         int           // migrations driven at once
+	Blackouts     int           // guests that may stand still at once at a host, each way
 	Limits        jobs.Limits
 }
 
@@ -70,6 +71,9 @@ func (c Config) Defaults() Config {
 	dur(&c.Heartbeat, 10*time.Second)
 	if c.Moves == 0 {
 		c.Moves = 8 // the coordinator's limits are the real ones; this only bounds a worker
+	}
+	if c.Blackouts == 0 {
+		c.Blackouts = 1 // all of the wire for one guest makes each of them stand still for the shortest
 	}
 	if c.Limits == (jobs.Limits{}) {
 		c.Limits = jobs.DefaultLimits()

@@ -41,6 +41,7 @@ type Node struct {
 	booted    time.Time // when it came up, for people
 	compress  blocksync.Compress
 	bandwidth *bandwidth
+	wishes    wishes
 	manifests manifests
 	now       func() time.Time
 
@@ -123,7 +124,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.known.Run(ctx) })
 	g.Go(func() error { return n.look(ctx) })
-	g.Go(func() error { return n.bandwidth.follow(ctx, n.bus, n.cfg.Name) })
+	g.Go(func() error { return n.bandwidth.follow(ctx, n.bus, n.cfg.Name, n.wishes.take) })
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.sweep(ctx) })
 	n.log.Info().Str("node", n.cfg.Name).Bool("simulated", n.cfg.Simulated).Msg("node is up")

@@ -119,13 +119,15 @@ func (n *Node) drive(ctx context.Context, id string) error {
 	defer func() { end(); <-beats }()
 	lease := &lease{n: n, job: id}
 	defer lease.release()
+	door := &gate{n: n, job: id}
+	defer door.Leave()
 	remote := n.bus.Destination(rec.Destination)
 	n.mu.Lock()
 	n.active[id].remote = remote
 	n.mu.Unlock()
 	runner := &jobs.Runner{
 		Source: n.src, Destination: remote, Store: n.bus.Records(), Owners: n.bus.Owners(),
-		Events: n.bus, Node: n.cfg.Name, Limits: n.cfg.Limits, Clock: n.now, Sleep: sleep, Guard: lease.guard,
+		Events: n.bus, Node: n.cfg.Name, Limits: n.cfg.Limits, Clock: n.now, Sleep: sleep, Guard: lease.guard, Gate: door,
 	}
 	log := n.log.With().Str("job", id).Str("vm", rec.VM.Name).Str("to", rec.Destination).Logger()
 	log.Info().Str("step", string(rec.Step)).Int("attempt", rec.Attempt).Msg("driving")

@@ -72,7 +72,7 @@ func (c *control) lead(ctx context.Context) error {
 	c.ledger.acts(true)
 	defer c.ledger.acts(false)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Lead(ctx) })
+	g.Go(func() error { return lead(ctx, c.bus, c.Coordinator, c.set) })
 	if len(c.set.Rules.Rules) > 0 {
 		g.Go(func() error { return c.keeper.Run(ctx) })
 	}

@@ -21,6 +21,8 @@ import (
 type coordinatorSettings struct {
 	Node          string // this server's name, in leases
 	MaxOut, MaxIn int    // migrations per host and way at a time; 0: default
+	MaxAll        int    // migrations at a time in all; 0: as many as there are hosts
+	Hooks         string // directory of what runs around drains; empty: none
 
 	Rules                alert.Rules // about alerts; none: nothing is done about them
 	RulesFile, RulesText string
@@ -73,7 +75,7 @@ func actAlone(ctx context.Context, b *bus.Bus, lead func(context.Context) error,
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err != nil && !errors.Is(err, jobs.ErrConflict) && !errors.Is(err, jobs.ErrAway) && !errors.Is(err, bus.ErrLeaseLost) {
+		if err != nil && !errors.Is(err, jobs.ErrConflict) && !errors.Is(err, jobs.ErrAway) && !errors.Is(err, bus.ErrLeaseLost) && jobs.ClassOf(err) != jobs.Lost {
 			return err
 		}
 		select {
@@ -81,6 +83,15 @@ func actAlone(ctx context.Context, b *bus.Bus, lead func(context.Context) error,
 		case <-time.After(askAgain):
 		}
 	}
+}
+
+// lead takes the office, which ends every earlier one, and decides.
+func lead(ctx context.Context, b *bus.Bus, c *coordinator.Coordinator, set coordinatorSettings) error {
+	o, err := b.TakeOffice(ctx, set.Node)
+	if err != nil {
+		return err
+	}
+	return c.Lead(ctx, o)
 }
 
 const (
@@ -99,9 +110,15 @@ func newDecider(b *bus.Bus, set coordinatorSettings, log zerolog.Logger) *coordi
 	if set.MaxIn > 0 {
 		limits.In = set.MaxIn
 	}
+	limits.Cluster = set.MaxAll
+	var run coordinator.Hooks
+	if set.Hooks != "" {
+		run = hooks{dir: set.Hooks, log: log}
+	}
 	return &coordinator.Coordinator{
+		Hooks:   run,
 		Records: b.Records(), Claims: b.Owners(), Hosts: hostsOnBus{b}, Nodes: nodesOnBus{b}, Events: b,
-		Marks: bus.NewTable[coordinator.Mark](b, "host"), Policies: bus.NewTable[coordinator.Policy](b, "vm"), Wishes: bus.NewTable[jobs.Wish](b, "job"),
+		Marks: marks(b), Policies: policies(b), Wishes: wishes(b),
 		Name: set.Node, Limits: limits, Clock: time.Now, Log: log,
 		NewID: func() string { return ulid.Make().String() },
 		IDTime: func(id string) (time.Time, error) {

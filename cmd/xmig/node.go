@@ -48,6 +48,7 @@ type nodeCmd struct {
 	Readers      int           `default:"0" help:"Reads in flight per disk (0: 4)."`
 	Compress     string        `enum:"auto,on,off" default:"auto" help:"Compress what travels: ${enum}."`
 	Moves        int           `default:"2" help:"Migrations away from here that are driven at once."`
+	Blackouts    int           `default:"1" help:"Guests that may stand still at once at a host, each way; the same on all hosts."`
 	Attempts     int           `default:"0" help:"Attempts that may fail before a job does (0: the built-in number)."`
 	Patience     time.Duration `default:"0s" help:"How long errors may repeat without progress before an attempt fails (0s: built in)."`
 	BusPatience  time.Duration `default:"5s" help:"How long the hand-over waits for a bus that is away before the source gives the VM away directly; the guest stands still meanwhile."`
@@ -129,7 +130,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"}, Stub: []string{self, "xl-stub"},
 		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools, Tags: c.Tags,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
-		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Limits: c.limits(),
+		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Blackouts: c.Blackouts, Limits: c.limits(),
 	}
 	if c.Simulate != "" {
 		if err := c.simulate(&cfg, self); err != nil {

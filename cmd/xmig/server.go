@@ -31,6 +31,8 @@ type serverCmd struct {
 
 	MaxOut  int    `default:"2" help:"Migrations away from one host at a time."`
 	MaxIn   int    `default:"2" help:"Migrations to one host at a time."`
+	MaxAll  int    `default:"0" help:"Migrations at a time in all (0: as many as there are hosts)."`
+	Hooks   string `placeholder:"DIR" type:"path" help:"Executables to run around drains: before-drain, after-drain, before-restore, after-restore; one that is missing is no error, one before that fails refuses."`
 	Durable string `name:"sync" enum:"always,lazy" default:"always" help:"When the embedded bus calls fsync: ${enum}. lazy may lose acknowledged records with the host's power."`
 	httpFlags
 	Health bool `help:"Ask the server that uses --state-dir whether it is well: exit 0 or 1."`
@@ -79,7 +81,7 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		}
 		c.ServerName = strings.ReplaceAll(host, " ", "-")
 	}
-	set.Node, set.MaxOut, set.MaxIn = c.ServerName, c.MaxOut, c.MaxIn
+	set.Node, set.MaxOut, set.MaxIn, set.MaxAll, set.Hooks = c.ServerName, c.MaxOut, c.MaxIn, c.MaxAll, c.Hooks
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return usage("state directory: %w; give --state-dir", err)
 	}

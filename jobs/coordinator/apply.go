@@ -125,7 +125,11 @@ func (l *lead) save(ctx context.Context, r jobs.Record, s jobs.State) bool {
 		return false
 	}
 	r.Updated = l.Clock()
-	saved, err := l.Records.Save(ctx, r)
+	saved, err := l.office.Save(ctx, r)
+	if err != nil && jobs.ClassOf(err) == jobs.Lost {
+		l.end(err)
+		return false
+	}
 	if err != nil {
 		if !errors.Is(err, jobs.ErrConflict) && ctx.Err() == nil {
 			l.Log.Warn().Err(err).Str("job", r.ID).Msg("record not saved; deciding anew")

@@ -87,7 +87,7 @@ const (
 // coordinator follows, so that each can answer.
 func (c *Coordinator) Follow(ctx context.Context) error {
 	for {
-		err := c.catchUp(ctx)
+		err := c.catchUp(ctx, c.Records.List)
 		if err == nil {
 			break
 		}
@@ -114,22 +114,32 @@ func (c *Coordinator) Follow(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Lead decides until ctx ends: at every change of a record, a host or an
-// order, and once in a while. One coordinator leads at a time.
-func (c *Coordinator) Lead(ctx context.Context) error {
-	if err := c.catchUp(ctx); err != nil {
+// Office is the right to change records that wait, taken by one coordinator at
+// a time: Save fails with an error of class Lost when another took it since.
+type Office interface {
+	Save(ctx context.Context, r jobs.Record) (jobs.Record, error)
+	// List gives all records, none older than the taking of the office.
+	List(ctx context.Context) ([]jobs.Record, error)
+}
+
+// Lead decides until ctx ends, or until another took the office: at every
+// change of a record, a host or an order, and once in a while.
+func (c *Coordinator) Lead(ctx context.Context, o Office) error {
+	if err := c.catchUp(ctx, o.List); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	l := &lead{Coordinator: c, ask: make(chan struct{}, examineAtOnce), work: g}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	l := &lead{Coordinator: c, office: o, end: end, ask: make(chan struct{}, examineAtOnce), work: g}
 	g.Go(func() error { return l.decide(ctx) })
 	return g.Wait()
 }
 
 // catchUp reads all there is: a decision on half of the records would go over
 // the limits.
-func (c *Coordinator) catchUp(ctx context.Context) error {
-	records, err := c.Records.List(ctx)
+func (c *Coordinator) catchUp(ctx context.Context, list func(context.Context) ([]jobs.Record, error)) error {
+	records, err := list(ctx)
 	if err != nil && records == nil {
 		return err
 	}
@@ -166,8 +176,10 @@ func readRows[T any](ctx context.Context, t Table[T], tell func(jobs.Row[T], boo
 // lead is one time of leading.
 type lead struct {
 	*Coordinator
-	ask  chan struct{}   // a place for each examination under way
-	work *errgroup.Group // examinations and hooks; they end with the leading
+	office Office
+	end    context.CancelCauseFunc // with why it ends
+	ask    chan struct{}           // a place for each examination under way
+	work   *errgroup.Group         // examinations and hooks; they end with the leading
 }
 
 func (l *lead) decide(ctx context.Context) error {

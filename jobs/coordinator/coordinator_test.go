@@ -128,8 +128,17 @@ func (w *world) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var run errgroup.Group
 	run.Go(func() error { _ = w.Follow(ctx); return nil })
-	run.Go(func() error { _ = w.Lead(ctx); return nil })
+	run.Go(func() error { return w.lead(ctx) })
 	t.Cleanup(func() { cancel(); _ = run.Wait() })
+}
+
+// lead takes the office and decides.
+func (w *world) lead(ctx context.Context) error {
+	o, err := w.bus.TakeOffice(ctx, "test")
+	if err == nil {
+		err = w.Lead(ctx, o)
+	}
+	return err
 }
 
 // await polls the record until it is as wanted.
