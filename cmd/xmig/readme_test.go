@@ -17,7 +17,7 @@ import (
 )
 
 // readmes are what people read beside --help.
-var readmes = []string{"../../README.md", "../../docs/operations.md"}
+var readmes = []string{"../../README.md", "../../docs/operations.md", "../../docs/alerts.md"}
 
 var fenced = regexp.MustCompile("(?ms)^```([a-z ]*)\n(.*?)^```$")
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -88,6 +89,14 @@ type fileRule struct {
 	Deadline  *span             `toml:"deadline"`
 	Tag       *string           `toml:"tag"`
 	Resolved  string            `toml:"resolved"`
+}
+
+// Keys lists the keys of a rule.
+func Keys() (keys []string) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[fileRule]()) {
+		keys = append(keys, f.Tag.Get("toml"))
+	}
+	return keys
 }
 
 // span is a duration such as "5m".
