@@ -24,7 +24,7 @@ type drive struct {
 // worker before this one left behind. The record is the truth; a doorbell only
 // says where to look.
 func (n *Node) work(ctx context.Context) error {
-	queue, err := n.bus.Queue(ctx, n.cfg.Name, bus.QueueConfig{AckWait: 3 * n.cfg.Heartbeat, Parallel: n.cfg.Moves})
+	queue, err := n.queue(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -48,6 +48,21 @@ func (n *Node) work(ctx context.Context) error {
 			continue
 		}
 		n.start(ctx, g, bell.Job, bell)
+	}
+}
+
+// queue opens the queue of this host. A bus that went away right after it was
+// reached is waited for, as it is at any later time.
+func (n *Node) queue(ctx context.Context) (*bus.Queue, error) {
+	for {
+		q, err := n.bus.Queue(ctx, n.cfg.Name, bus.QueueConfig{AckWait: 3 * n.cfg.Heartbeat, Parallel: n.cfg.Moves})
+		if err == nil || !errors.Is(err, jobs.ErrAway) {
+			return q, err
+		}
+		n.log.Warn().Err(err).Msg("the queue of this host cannot be opened; trying again")
+		if sleep(ctx, time.Second) != nil {
+			return nil, err
+		}
 	}
 }
 
