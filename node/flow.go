@@ -198,6 +198,9 @@ func (s *source) awaitStop(ctx context.Context, job jobs.Job, f *flow) (at time.
 		case stateOf(dom) == jobs.VMRunning:
 			at = looked
 		}
+		if err := f.stub.There(ctx); err != nil {
+			return at, err
+		}
 		select {
 		case <-tick.C:
 		case <-f.migrated:
@@ -235,7 +238,7 @@ func (f *flow) failure(job jobs.Job, err error) error {
 	case f.sendErr != nil:
 		return jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w%s", job.VM.Name, job.Destination, f.sendErr, because(f.xlErr))
 	}
-	return err
+	return fmt.Errorf("migrate vm %s live from %s: %w", job.VM.Name, job.Source, err)
 }
 
 // drain waits until the image is whole at the destination.
@@ -245,17 +248,21 @@ func (s *source) drain(ctx context.Context, job jobs.Job, f *flow) (*jobs.Memory
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the memory of vm %s: %w", job.VM.Name, context.Cause(ctx))
 	}
-	if f.sendErr != nil {
+	err := f.sendErr
+	if err == nil {
+		err = f.stub.There(ctx) // without it xl has resumed the guest
+	}
+	if err != nil {
 		s.close(job.ID)
 		<-f.migrated
-		return nil, f.failure(job, f.sendErr)
+		return nil, f.failure(job, err)
 	}
 	return f.memory, nil
 }
 
-// letGo has xl give GO, and its stub promise COMMITTING, under the VM's lock. A
-// stub that dies meanwhile leaves an xl that resumes the guest or nobody does:
-// when it has ended the guest tells which, and one that stands may be committed.
+// letGo has xl give GO, and its stub promise COMMITTING, under the VM's lock.
+// Where stub or xl died, xl has resumed the guest or nobody does: when it has
+// ended the guest tells which, and one that stands may be committed.
 func (s *source) letGo(ctx context.Context, h *held, job jobs.Job, destination jobs.Journal) error {
 	s.mu.Lock()
 	d := s.open[job.ID]
@@ -273,12 +280,11 @@ func (s *source) letGo(ctx context.Context, h *held, job jobs.Job, destination j
 	if err != nil {
 		return err
 	}
-	if err = d.flow.stub.PassReady(ctx, h.lock.File(), note); err == nil {
-		return nil
+	went, err := d.flow.stub.PassReady(ctx, h.lock.File(), note)
+	if err == nil || went || ctx.Err() != nil {
+		return err // xl waits for its answer, which Back has for it
 	}
-	if !errors.Is(err, xen.ErrStubGone) {
-		return err
-	}
+	s.n.log.Warn().Err(err).Str("job", job.ID).Str("vm", job.VM.Name).Msg("xl gave no GO; waiting for its end")
 	d.flow.hangUp()
 	return s.awaitXL(ctx, job)
 }

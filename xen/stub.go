@@ -47,6 +47,8 @@ const (
 	Committed StubEffect = "commit" // xl has given GO
 	Destroy   StubEffect = "done"   // xl destroys the source's copy
 	Resume    StubEffect = "back"   // xl resumes the guest
+
+	here StubEffect = "here" // none: the worker wants to know whether the stub is there
 )
 
 // attachWait is how long a stub waits for its worker: well above what a process
@@ -188,6 +190,9 @@ func (s *stub) obey(o order, lock *os.File, first *bool) (a answer, give *os.Fil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var err error
+	if o.Effect == here {
+		return answer{Went: s.gone}, nil
+	}
 	if o.Effect == "" {
 		if give, err = s.attach(); err == nil {
 			*first = true

@@ -47,11 +47,19 @@ func (w *StubWorker) Attach(ctx context.Context) (*os.File, error) {
 	return file, nil
 }
 
-// PassReady has xl give GO, under the VM's lock; the stub has made it a fact by
-// then (Committed). Refused, xl has resumed the guest or is about to.
-func (w *StubWorker) PassReady(ctx context.Context, lock *os.File, note []byte) error {
-	_, _, err := w.order(ctx, order{PassReady, note}, lock)
+// There tells whether the stub still is: a worker that reads the stream would
+// not notice.
+func (w *StubWorker) There(ctx context.Context) error {
+	_, _, err := w.order(ctx, order{Effect: here}, nil)
 	return err
+}
+
+// PassReady has xl give GO, under the VM's lock; the stub has made it a fact by
+// then (Committed). With an error went tells whether xl has given GO all the
+// same; if not, it has resumed the guest, or is about to, or is dead.
+func (w *StubWorker) PassReady(ctx context.Context, lock *os.File, note []byte) (went bool, err error) {
+	a, _, err := w.order(ctx, order{PassReady, note}, lock)
+	return a.Went, err
 }
 
 // Destroy has xl destroy the source's copy, and returns when xl has ended.
