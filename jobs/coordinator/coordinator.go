@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -62,7 +63,9 @@ type Coordinator struct {
 	IDTime   func(id string) (time.Time, error)
 	Log      zerolog.Logger
 
-	view view
+	view    view
+	reading sync.Mutex // held while all hosts are read anew
+	read    time.Time  // when they last were
 }
 
 const (
@@ -86,6 +89,8 @@ const (
 // Follow keeps what this coordinator knows up to date until ctx ends. Every
 // coordinator follows, so that each can answer.
 func (c *Coordinator) Follow(ctx context.Context) error {
+	c.view.follows()
+	defer c.view.watched(false)
 	for {
 		err := c.catchUp(ctx, c.Records.List)
 		if err == nil {
@@ -104,7 +109,6 @@ func (c *Coordinator) Follow(ctx context.Context) error {
 		}
 	}
 	c.view.watched(true)
-	defer c.view.watched(false)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Records.Watch(ctx, c.view.record) })
 	g.Go(func() error { return c.Hosts.WatchHosts(ctx, c.view.host) })

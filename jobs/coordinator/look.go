@@ -5,7 +5,7 @@ import "xmig/jobs"
 // Snapshot is what this coordinator knows now. It may be behind by what is
 // under way on the bus. It fails while not all there is was read.
 func (c *Coordinator) Snapshot() (Snapshot, error) {
-	if _, live := c.view.livingHosts(); !live {
+	if !c.view.isLive() {
 		return Snapshot{}, jobs.RetryLater(jobs.CodeAway, "server %s does not know yet what there is; try again", c.Name)
 	}
 	return c.view.snapshot(c.Clock()), nil

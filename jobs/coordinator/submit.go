@@ -35,16 +35,45 @@ func (c *Coordinator) submit(ctx context.Context, id string, spec jobs.Spec) (jo
 	if err := spec.Validate(); err != nil {
 		return jobs.Record{}, err
 	}
-	if hosts, live := c.view.livingHosts(); live {
-		if rec, err := c.accept(ctx, id, spec, hosts); err == nil || errors.Is(err, jobs.ErrAway) || ctx.Err() != nil {
+	hosts, live := c.view.livingHosts(ctx)
+	if live {
+		rec, err := c.accept(ctx, id, spec, hosts)
+		if err == nil || errors.Is(err, jobs.ErrAway) || ctx.Err() != nil {
 			return rec, err
 		}
+		if err := c.readHosts(ctx); err != nil {
+			return jobs.Record{}, err
+		}
+		hosts, _ = c.view.livingHosts(ctx)
+	} else {
+		var err error
+		if hosts, err = c.Hosts.Hosts(ctx); err != nil {
+			return jobs.Record{}, err
+		}
+	}
+	return c.accept(ctx, id, spec, hosts)
+}
+
+// readEvery bounds how often all hosts are read because somebody asked for what
+// nobody has: a large fleet's inventory is many megabytes.
+const readEvery = time.Second
+
+// readHosts brings what is known of hosts up to date, for all who ask at once.
+func (c *Coordinator) readHosts(ctx context.Context) error {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.Clock().Sub(c.read) < readEvery {
+		return nil
 	}
 	hosts, err := c.Hosts.Hosts(ctx)
 	if err != nil {
-		return jobs.Record{}, err
+		return err
 	}
-	return c.accept(ctx, id, spec, hosts)
+	for _, h := range hosts {
+		c.view.host(h.Node, &h)
+	}
+	c.read = c.Clock()
+	return nil
 }
 
 func (c *Coordinator) accept(ctx context.Context, id string, spec jobs.Spec, hosts []jobs.Host) (jobs.Record, error) {

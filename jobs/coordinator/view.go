@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"maps"
 	"reflect"
 	"slices"
@@ -22,6 +23,7 @@ type view struct {
 	marks    map[string]jobs.Row[Mark]
 	policies map[string]jobs.Row[Policy]
 	wishes   map[string]jobs.Row[jobs.Wish]
+	ready    chan struct{}   // of who began to watch; closed when all was read once
 	live     bool            // all was read once and is being watched
 	hooking  map[string]bool // hosts whose hook runs
 	told     map[string]bool // hosts whose presence was told as an event
@@ -258,8 +260,18 @@ func (v *view) hook(node string, begins bool) bool {
 	return true
 }
 
-// livingHosts lists the hosts that are there; false: nobody watches yet.
-func (v *view) livingHosts() ([]jobs.Host, bool) {
+// livingHosts lists the hosts that are there; false: nobody watches. Where
+// somebody began to, it waits until all was read once.
+func (v *view) livingHosts(ctx context.Context) ([]jobs.Host, bool) {
+	v.open()
+	ready := v.ready
+	v.mu.Unlock()
+	if ready != nil {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
+	}
 	v.open()
 	defer v.mu.Unlock()
 	if !v.live {
@@ -346,5 +358,23 @@ func (v *view) ring(id string, now time.Time) bool {
 func (v *view) watched(live bool) {
 	v.open()
 	defer v.mu.Unlock()
-	v.live = live
+	if v.live = live; live {
+		close(v.ready)
+	} else {
+		v.ready = nil
+	}
+}
+
+// isLive: all was read once and is being watched.
+func (v *view) isLive() bool {
+	v.open()
+	defer v.mu.Unlock()
+	return v.live
+}
+
+// follows notes that somebody begins to watch.
+func (v *view) follows() {
+	v.open()
+	defer v.mu.Unlock()
+	v.ready = make(chan struct{})
 }

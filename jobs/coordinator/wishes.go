@@ -191,7 +191,7 @@ func (c *Coordinator) Options(ctx context.Context, spec jobs.Spec) ([]Option, er
 
 // lookNow is a snapshot of now: of what is watched, or read for the purpose.
 func (c *Coordinator) lookNow(ctx context.Context) (Snapshot, error) {
-	if _, live := c.view.livingHosts(); !live {
+	if _, live := c.view.livingHosts(ctx); !live {
 		if err := c.catchUp(ctx, c.Records.List); err != nil {
 			return Snapshot{}, err
 		}

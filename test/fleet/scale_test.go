@@ -71,6 +71,9 @@ func TestScale(t *testing.T) {
 	var follow errgroup.Group
 	follow.Go(func() error { _ = c.Follow(life); return nil })
 	defer func() { end(); _ = follow.Wait() }()
+	if _, err := c.Plan(ctx, toldOf(0).Node, coordinator.Emptying, jobs.Spec{}); err != nil { // waits until all was read
+		t.Fatal(err)
+	}
 
 	began = time.Now()
 	var clients errgroup.Group
