@@ -75,7 +75,7 @@ func (d *destination) Reserve(ctx context.Context, job jobs.Job) error {
 		if err := d.n.volumes.Hold(ctx, job.ID, needs(job)); err != nil {
 			return jobs.Failed(jobs.CodeBlocked, "reserve on %s for vm %s: %w", h.node, job.VM.Name, err)
 		}
-		return h.say(job, jobs.BEGIN, nil)
+		return h.say(job, jobs.BEGIN, peersOf(job))
 	})
 }
 

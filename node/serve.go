@@ -49,6 +49,10 @@ func (n *Node) serve() (stop func(), err error) {
 		bus.ServeDestination(s, n.dst),
 		bus.ServeDestination(over, n.dst),
 		bus.ServeResolution(s, n.src, n),
+		bus.Serve(s, "accounts", func(ctx context.Context, _ struct{}) ([]jobs.Account, error) { return n.accounts(ctx) }),
+		bus.Serve(s, "shadows", func(ctx context.Context, _ struct{}) ([]jobs.KeptDisk, error) { return n.shadows(ctx) }),
+		bus.Serve(s, "prune-shadow", n.pruneShadow),
+		bus.Serve(s, "examine-host", func(ctx context.Context, _ struct{}) (Examined, error) { return n.examine(ctx), nil }),
 		bus.Serve(s, "cancel", func(_ context.Context, r CancelRequest) (struct{}, error) {
 			return struct{}{}, n.cancel(r.Job, r.By)
 		}),

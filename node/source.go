@@ -76,7 +76,7 @@ func (s *source) Begin(ctx context.Context, job jobs.Job) error {
 		if top := h.said.Highest(); top >= job.Epoch && job.Kind == jobs.KindMigrate {
 			return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, s.n.cfg.Name, job.Epoch, top)
 		}
-		return h.say(job, jobs.BEGIN, nil)
+		return h.say(job, jobs.BEGIN, peersOf(job))
 	})
 }
 

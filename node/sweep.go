@@ -16,7 +16,7 @@ import (
 // not tell it when they ended. It runs at the start and then once in a while.
 func (n *Node) sweep(ctx context.Context) error {
 	for {
-		if err := errors.Join(n.sweepOnce(ctx), n.sweepLate(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(n.sweepOnce(ctx), n.sweepLate(ctx), n.sweepShadows(ctx)); err != nil && ctx.Err() == nil {
 			n.log.Warn().Err(err).Msg("leftovers could not be cleaned; trying again")
 		}
 		if sleep(ctx, 3*n.cfg.Heartbeat) != nil {

@@ -45,6 +45,11 @@ func (n *Node) work(ctx context.Context) error {
 			if sleep(ctx, time.Second) != nil {
 				return g.Wait()
 			}
+			if jobs.CodeOf(err) == jobs.CodeNotFound { // the bus was lost, and made anew
+				if again, err := n.queue(ctx); err == nil {
+					queue = again
+				}
+			}
 			continue
 		}
 		n.start(ctx, g, bell.Job, bell)

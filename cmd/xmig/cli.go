@@ -23,7 +23,10 @@ type grammar struct {
 	Plan    planCmd    `cmd:"" group:"move" help:"Who would go where if a host were emptied, or its VMs came home."`
 	Sync    syncCmd    `cmd:"" group:"move" help:"Make one disk equal to another: two local paths, or HOST:DEVICE twice."`
 	Resolve resolveCmd `cmd:"" group:"mend" help:"End a job that is indeterminate, or whose host is lost: show the evidence of both hosts and do the only safe thing."`
-	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch, hold and cancel jobs."`
+	Recover recoverCmd `cmd:"" group:"mend" help:"Make the owner keys anew by the journals of all hosts, when the bus was lost."`
+	Doctor  doctorCmd  `cmd:"" group:"mend" help:"Look for all that may stand in the way of moves, and name the way out."`
+	Shadow  shadowCmd  `cmd:"" group:"mend" help:"List and prune the disk copies that hosts keep of VMs that moved away."`
+	Job     jobCmd     `cmd:"" group:"look" help:"List, show, watch, hold, cancel, retry and forget jobs."`
 	Host    hostCmd    `cmd:"" group:"look" help:"List and show hosts; close, empty and refill them."`
 	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs; keep drains off them."`
 	Rule    ruleCmd    `cmd:"" group:"look" help:"What is done about alerts: list rules, try them out, mute them."`

@@ -20,6 +20,7 @@ import (
 // coordinatorSettings are those of `xmig server` that the coordinator sees.
 type coordinatorSettings struct {
 	Node          string // this server's name, in leases
+	Sync          string // how its own bus writes; empty: the bus is another's
 	MaxOut, MaxIn int    // migrations per host and way at a time; 0: default
 	MaxAll        int    // migrations at a time in all; 0: as many as there are hosts
 	Hooks         string // directory of what runs around drains; empty: none
@@ -33,7 +34,7 @@ type coordinatorSettings struct {
 func coordinate(ctx context.Context, b *bus.Bus, set coordinatorSettings, log zerolog.Logger) error {
 	c := newControl(b, set, log)
 	s, err := b.CoordinatorService(bus.ServiceConfig{Name: "xmig-coordinator", Version: serviceVersion,
-		Meta: map[string]string{"server": set.Node}, Log: log})
+		Meta: map[string]string{"server": set.Node, "version": thisBuild().String(), "sync": set.Sync}, Log: log})
 	if err != nil {
 		return err
 	}

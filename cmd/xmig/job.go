@@ -18,6 +18,8 @@ type jobCmd struct {
 	Show   jobShowCmd   `cmd:"" help:"Show all of one job: disks, passes, blackout, what went wrong, what is left over."`
 	Watch  jobWatchCmd  `cmd:"" help:"Follow a job to its end; the exit code is the job's."`
 	Cancel jobCancelCmd `cmd:"" help:"Ask for a job to be taken back; after the hand-over it cannot be."`
+	Retry  jobRetryCmd  `cmd:"" help:"Submit a job that did not succeed once more."`
+	Prune  jobPruneCmd  `cmd:"" help:"Forget jobs that ended."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print the stored events of a job."`
 
 	Pause   jobPauseCmd   `cmd:"" help:"Hold a job: nothing more is sent, and its guest is not stopped."`

@@ -157,6 +157,7 @@ func (c *serverCmd) layout() bus.Layout {
 
 // serve connects, makes what the bus lacks and coordinates until ctx ends.
 func (c *serverCmd) serve(ctx context.Context, busCfg bus.Config, set coordinatorSettings, log zerolog.Logger) error {
+	set.Sync = c.ownSync(busCfg)
 	g, ctx := errgroup.WithContext(ctx)
 	well := &wellness{}
 	g.Go(func() error { return serveHealth(ctx, c.StateDir, well.ask) })
@@ -174,4 +175,12 @@ func (c *serverCmd) serve(ctx context.Context, busCfg bus.Config, set coordinato
 		return ended(ctx, coordinate(ctx, b, set, log))
 	})
 	return g.Wait()
+}
+
+// ownSync is how the bus in this server writes; empty: it uses another's.
+func (c *serverCmd) ownSync(cfg bus.Config) string {
+	if cfg.InProcess == nil {
+		return ""
+	}
+	return c.Durable
 }

@@ -21,4 +21,9 @@ type cancelRequest struct {
 const (
 	verbCheckMove = "check-move" // node.CheckRequest → node.CheckReply
 	verbInventory = "inventory"  // nothing → jobs.Host
+
+	verbAccounts    = "accounts"     // nothing → []jobs.Account
+	verbShadows     = "shadows"      // nothing → []jobs.KeptDisk
+	verbPruneShadow = "prune-shadow" // node.PruneRequest → jobs.KeptDisk
+	verbExamine     = "examine-host" // nothing → node.Examined
 )

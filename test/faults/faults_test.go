@@ -58,7 +58,7 @@ func TestFaults(t *testing.T) {
 // table is all rows.
 func table() []fault {
 	var all []fault
-	for _, part := range [][]fault{requests(), places(), spoiled(), killed(), cutOff(), resolvedByHand()} {
+	for _, part := range [][]fault{requests(), places(), spoiled(), killed(), cutOff(), resolvedByHand(), mended()} {
 		all = append(all, part...)
 	}
 	return all
