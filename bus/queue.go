@@ -145,10 +145,22 @@ func (q *Queue) Next(ctx context.Context) (*Delivery, error) {
 		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return nil, jobs.RetryLater(jobs.CodeNotFound, "queue of %s: %w", q.node, err)
 		}
+		if errors.Is(err, nats.ErrNoResponders) && q.gone(ctx) {
+			return nil, jobs.RetryLater(jobs.CodeNotFound, "queue of %s: the bus was made anew since it was opened", q.node)
+		}
 		if err != nil && time.Since(began) < tryAgain { // refused at once: the bus is away
 			pause(ctx, tryAgain)
 		}
 	}
+}
+
+// gone tells whether the bus has no such queue any more: one that was lost and
+// made anew answers an old request with nobody.
+func (q *Queue) gone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, oneTry)
+	defer cancel()
+	_, err := q.c.Info(ctx)
+	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // Delivery is a doorbell in this worker's hands. It proves no ownership: a

@@ -73,7 +73,8 @@
 //   - R11 The key follows the hosts: S that has gone back, or D that has GO, may
 //     take it, above every epoch anybody used (Repair). A job that went back
 //     does so before it ends, or nobody could move the VM again.
-//   - R12 A store that was lost is rebuilt from both journals. Not done here.
+//   - R12 A store that was lost is rebuilt from the journals of all hosts, in epochs
+//     two above the highest in them (Recover).
 //   - R13 S promises DONE and destroys its copy only if it knows D's RUNNING and
 //     not ABORTED, and has no BACK (MayFinish).
 //
