@@ -55,14 +55,16 @@ func (f *fleet) advance(m *Mark, job func(id string) look, newID func() string) 
 		return t
 	}
 	home := f.rooms[m.Node]
-	switch {
-	case home == nil:
-		d.hold(&t, "host %s is not there; it goes on when its worker is back", m.Node)
-		return t
-	case home.host.Problem != "":
-		d.hold(&t, "host %s does not know all of its VMs: %s", m.Node, home.host.Problem)
+	if why := blind(m.Node, home); why != "" {
+		if d.Blind.IsZero() {
+			d.Blind = f.Now
+		}
+		if d.Text = why; f.Now.Sub(d.Blind) > blindFor {
+			d.hold(&t, "%s", why)
+		}
 		return t
 	}
+	d.Blind = time.Time{}
 	f.list(m, home)
 	if d.State == DrainWaiting || d.State == DrainHeld && !d.Planned {
 		if !f.mayBegin(m, &t) {
@@ -88,6 +90,21 @@ func (f *fleet) advance(m *Mark, job func(id string) look, newID func() string) 
 	}
 	f.conclude(m, home, &t)
 	return t
+}
+
+// blindFor is how long a host may be away, or not know its VMs, until its drain
+// is held: a worker that is started again or an xl that is slow is no news.
+const blindFor = 2 * time.Minute
+
+// blind says why nothing can be decided about a host's VMs.
+func blind(node string, home *room) string {
+	switch {
+	case home == nil:
+		return "host " + node + " is not there; it goes on when its worker is back"
+	case home.host.Problem != "":
+		return "host " + node + " does not know all of its VMs: " + home.host.Problem
+	}
+	return ""
 }
 
 // takeIn learns what became of the jobs.

@@ -225,5 +225,5 @@ func sameMark(a, b Mark) bool {
 			return false
 		}
 	}
-	return x.State == y.State && x.Text == y.Text && x.Asked == y.Asked && x.Told == y.Told && x.Planned == y.Planned
+	return x.State == y.State && x.Blind.Equal(y.Blind) && x.Text == y.Text && x.Asked == y.Asked && x.Told == y.Told && x.Planned == y.Planned
 }
