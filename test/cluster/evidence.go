@@ -214,7 +214,8 @@ func (h *Host) commands() ([]string, error) {
 	}
 	var left []string
 	for pid, line := range all {
-		changes := strings.HasPrefix(line, "hold ") || strings.Contains(line, " xl save ") || strings.Contains(line, " xl restore ")
+		changes := strings.HasPrefix(line, "hold ") || strings.HasPrefix(line, "xl-stub ") || strings.Contains(line, " xl save ") ||
+			strings.Contains(line, " xl restore ") || strings.Contains(line, " xl migrate")
 		if changes {
 			left = append(left, fmt.Sprintf("process %d: xmig %s", pid, line))
 		}

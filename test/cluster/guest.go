@@ -16,6 +16,7 @@ import (
 type GuestSpec struct {
 	Name      string
 	UUID      string     // (random)
+	Type      string     // pv or pvh (pv); pvh can be moved live
 	MemoryMiB int        // (32)
 	Disks     []int64    // sizes in bytes (16 and 8 MiB)
 	Rate      int64      // fsynced writes, bytes per second (1 MiB/s)
@@ -73,7 +74,7 @@ func (c *Cluster) Guest(h *Host, s GuestSpec) *Guest {
 		s.State = Running
 	}
 	g := &Guest{Name: s.Name, UUID: s.UUID, Home: h, Disks: s.Disks, State: s.State}
-	spec := xlsim.GuestSpec{Name: s.Name, UUID: s.UUID, MemoryMiB: s.MemoryMiB, Rate: s.Rate, Bridge: "xenbr0", Extra: s.Extra}
+	spec := xlsim.GuestSpec{Name: s.Name, UUID: s.UUID, Type: s.Type, MemoryMiB: s.MemoryMiB, Rate: s.Rate, Bridge: "xenbr0", Extra: s.Extra}
 	for i, size := range s.Disks {
 		path := g.Disk(h, i)
 		if err := xlsim.MakeDisk(path, size, xlsim.DefaultMix(seed.Add(1))); err != nil {

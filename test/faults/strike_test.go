@@ -33,6 +33,7 @@ func killed() (rows []fault) {
 				s.strike(step, func() { s.there.Node.Kill() }, func() { s.there.Node.Start() }, "--mode", "cold")
 			}})
 	}
+	rows = append(rows, killedLive()...)
 	for _, step := range []jobs.StepName{jobs.Seed, jobs.HandOver} {
 		rows = append(rows, fault{name: fmt.Sprintf("server killed in %s", step), short: step == jobs.HandOver, do: func(s *scene) {
 			s.strike(step, func() { s.c.Server.Kill() }, func() { s.c.Server.Start() })
@@ -53,6 +54,30 @@ func killed() (rows []fault) {
 				s.there.Node.Start()
 			})
 		}})
+}
+
+// killedLive: in a live move there are more processes that can die, and each of
+// them where the guest runs, stands, or is about to be given away.
+func killedLive() (rows []fault) {
+	pvh := cluster.GuestSpec{Type: "pvh"}
+	for _, step := range []jobs.StepName{jobs.Stream, jobs.SealStep, jobs.HandOver, jobs.Resume, jobs.Settle} {
+		for _, who := range []struct {
+			name string
+			hit  func(s *scene)
+			mend func(s *scene)
+		}{
+			{"source", func(s *scene) { s.here.Node.Kill() }, func(s *scene) { s.here.Node.Start() }},
+			{"destination", func(s *scene) { s.there.Node.Kill() }, func(s *scene) { s.there.Node.Start() }},
+			{"stub", func(s *scene) { s.here.Kill("xl-stub ") }, func(*scene) {}},
+			{"xl", func(s *scene) { s.here.Kill("xlsim ", " xl migrate ") }, func(*scene) {}},
+			{"receiving xl", func(s *scene) { s.there.Kill("xlsim ", " xl migrate-receive") }, func(*scene) {}},
+		} {
+			rows = append(rows, fault{name: fmt.Sprintf("%s killed in %s of a live move", who.name, step), guest: pvh,
+				short: step == jobs.Stream && who.name != "stub" || step == jobs.HandOver && who.name == "stub",
+				do:    func(s *scene) { s.strike(step, func() { who.hit(s) }, func() { who.mend(s) }, "--mode", "live") }})
+		}
+	}
+	return rows
 }
 
 // cutOff: the bus is away from both hosts, longer than any lease or presence
