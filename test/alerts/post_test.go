@@ -64,6 +64,9 @@ func TestDrainByAlert(t *testing.T) {
 		t.Errorf("no JSON on the bus: %v %+v", err, reply)
 	}
 	s.ask("POST", "/v1/alerts/grafana", alertToken, post("firing", "DiskWillFail", "hv9"))
+	if in := s.awaitIncident(jobs.HeldBack); in.Obstacle != "unknown" {
+		t.Errorf("%+v", in)
+	}
 	s.ask("POST", "/v1/alerts/alertmanager", alertToken, post("resolved", "DiskWillFail", "hv1:9100"))
 	s.awaitHost("hv1", alert.Active)
 	s.tells("received: DiskWillFail (sda reallocates sectors): rule \"failing disk\"", "held: muted by ", "acting: rule \"failing disk\" drains hv1",
