@@ -22,7 +22,7 @@ type jobCmd struct {
 	Prune  jobPruneCmd  `cmd:"" help:"Forget jobs that ended."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print the stored events of a job."`
 
-	Pause   jobPauseCmd   `cmd:"" help:"Hold a job: nothing more is sent, and its guest is not stopped."`
+	Pause   jobPauseCmd   `cmd:"" help:"Hold a job: it does not start, or its guest is not stopped."`
 	Resume  jobResumeCmd  `cmd:"" help:"Let a paused job go on."`
 	Cutover jobCutoverCmd `cmd:"" help:"Stop and hand over the guest of a job that waits for this word."`
 	Set     jobSetCmd     `cmd:"" help:"Change the priority or the bandwidth of a job."`

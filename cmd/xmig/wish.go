@@ -14,8 +14,9 @@ type jobPauseCmd struct {
 }
 
 func (jobPauseCmd) Help() string {
-	return `A job that waits does not start; one that runs sends nothing more until it is
-resumed, and its guest is not stopped. Behind the hand-over nothing is paused.
+	return `A job that waits does not start. One that runs makes its copy, then sends nothing
+more until it is resumed, and its guest is not stopped. Behind the hand-over nothing
+is paused. To slow down what is under way: xmig job set --bwlimit.
 
 Examples:
 

@@ -71,7 +71,7 @@ type Drain struct {
 	Begun    time.Time  `json:"begun"`
 	Deadline time.Time  `json:"deadline"` // afterwards nothing more is started; nothing is ever killed
 	Ended    time.Time  `json:"ended,omitzero"`
-	Blind    time.Time  `json:"blind,omitzero"`   // since when the host is not there, or does not know its VMs
+	Blind    time.Time  `json:"blind,omitzero"`    // since when the host is not there, or does not know its VMs
 	Asked    bool       `json:"asked,omitempty"`   // the hook before it said yes
 	Told     bool       `json:"told,omitempty"`    // the hook after it ran
 	Planned  bool       `json:"planned,omitempty"` // the first plan was made, and stood up to Whole
