@@ -32,6 +32,7 @@ type Config struct {
 	ReserveMemory int64         // bytes of host memory never given to arriving guests
 	ShutdownWait  time.Duration // how long a cold move waits for the guest's shutdown
 	ProveWait     time.Duration // how long a guest may take to show that it runs
+	MonitorWait   time.Duration // how long a guest that has ended must stay behind until its monitor is taken for gone
 	Heartbeat     time.Duration // presence and queue heartbeats
 	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
 	BWLimit       int64         // most that this host sends, bytes per second; 0: no limit
@@ -69,6 +70,7 @@ func (c Config) Defaults() Config {
 	dur(&c.ShutdownWait, 5*time.Minute) // as long as a Linux guest's own stop timeouts add up to
 	dur(&c.ProveWait, 20*time.Second)
 	dur(&c.Heartbeat, 10*time.Second)
+	dur(&c.MonitorWait, 10*time.Second)
 	if c.Moves == 0 {
 		c.Moves = 8 // the coordinator's limits are the real ones; this only bounds a worker
 	}

@@ -14,6 +14,9 @@
 // starts again reads the journal and asks xl what is there; it believes no
 // memory of its own. A killed source worker ends `xl save`'s pipe, and xl
 // resumes the guest by itself; a killed destination worker ends `xl restore`'s.
+// In live mode it is the same until READY was passed on; from then on xl waits
+// for its stub, and the stub for a worker (flow.go, stub.go, package xen). A
+// guest that lost its monitor by a suspension is looked after here (monitor.go).
 // Sessions of a destination are files in the state directory, so that memory
 // and space stay held, and nothing half-made is forgotten (session.go, sweep.go).
 // GO that was journalled is carried out by whoever comes next; that needs no

@@ -111,6 +111,9 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 			if err := s.runOn(ctx, h, job); err != nil {
 				return jobs.RetryLater(jobs.CodeToolstack, "have vm %s run on at %s: %w", job.VM.Name, h.node, err)
 			}
+			if err := s.standIn(ctx, job); err != nil {
+				return jobs.RetryLater(jobs.CodeToolstack, "see to the end of vm %s on %s: %w", job.VM.Name, h.node, err)
+			}
 		}
 		return s.n.rearm(h, job)
 	})
@@ -152,6 +155,15 @@ func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
 		return fmt.Errorf("its domain is gone and it has no config file to boot from: start it by hand")
 	}
 	return s.n.boot(ctx, h, job, cfg, xen.Running)
+}
+
+// standIn has this worker see to the guest's own end, where xl does not any more.
+func (s *source) standIn(ctx context.Context, job jobs.Job) error {
+	copies, err := s.n.copies(ctx, job.VM)
+	if err != nil || len(copies) != 1 || job.Plan.Mode == jobs.Cold {
+		return err // it has ended already, or was booted anew, with a monitor
+	}
+	return s.n.standIn(ctx, job)
 }
 
 // wake resumes a guest that an xl left suspended, under its own name.

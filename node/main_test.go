@@ -115,7 +115,7 @@ func (h *host) start(cfg Config) {
 	cfg.XL, cfg.Xenstore = append(sim[:len(sim):len(sim)], "xl"), sim
 	cfg.ConfigDir, cfg.SaveDir = h.etc(""), filepath.Join(h.sim, "save")
 	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []Pool{{Dir: h.disks("")}}
-	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait = 4*time.Second, 20*time.Second, 20*time.Second
+	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait, cfg.MonitorWait = 4*time.Second, 20*time.Second, 20*time.Second, time.Second
 	cfg.Limits = jobs.DefaultLimits()
 	cfg.Limits.Backoff, cfg.Limits.MaxBackoff, cfg.Limits.Patience = 20*time.Millisecond, 100*time.Millisecond, 10*time.Second
 	lanes, err := bus.StartLaneServer(h.w.ctx, bus.LaneServerConfig{Node: cfg.Name, Listen: "127.0.0.1", Dir: t.TempDir(), Timeout: 5 * time.Second, Log: zerolog.Nop()})

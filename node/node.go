@@ -63,7 +63,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
-	for _, dir := range []string{"", "journals", "arrivals", "staged"} {
+	for _, dir := range []string{"", "journals", "arrivals", "staged", "watched"} {
 		if err := os.MkdirAll(filepath.Join(cfg.StateDir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("node %s: state directory: %w", cfg.Name, err)
 		}
@@ -127,6 +127,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.bandwidth.follow(ctx, n.bus, n.cfg.Name, n.wishes.take) })
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.sweep(ctx) })
+	g.Go(func() error { return n.watchGuests(ctx) })
 	n.log.Info().Str("node", n.cfg.Name).Bool("simulated", n.cfg.Simulated).Msg("node is up")
 	return g.Wait()
 }

@@ -7,11 +7,13 @@
 //	  └ Held ── effects:   Create Restore Save Pause       holder ── xl ...
 //	                       Unpause Shutdown Destroy
 //	                       Rename ResumeSuspended
+//	                       Migrate Receive
 //
 //	Config ParseDisk ParseVIF    what a config file says, every other byte kept
 //	FindConfigs MatchConfig      which file describes which guest
 //	BootNeeds                    what the guest's next boot reads on this host
-//	MapImage                     a saved domain with other disks and bridges
+//	MapImage Stream              a saved domain with other disks and bridges; its exact end
+//	Stub StubWorker              what xl has for a transport of a live migration
 //
 // # What may be relied on
 //
@@ -36,6 +38,10 @@
 //	this process   xl goes on below the holder. A Save whose reader is gone, and
 //	               a Restore whose writer is gone, fail by themselves: the guest
 //	               runs on at the source, no domain is left at the destination.
+//	               A Migrate's stub ends with it until READY was passed on, and
+//	               xl resumes the guest, if ever it stood; then both wait.
+//	the stub       xl resumes the guest until it has read READY; then it leaves it
+//	               suspended, as NAME--migratedaway.
 //	the holder     (SIGKILL only) takes its xl along, as if xl had been killed.
 //	xl             killed in a Save: the guest is suspended (ResumeSuspended) or,
 //	               at the very end, paused too. In a Create or Restore: a domain
@@ -51,7 +57,7 @@
 //
 // VMs as such, jobs, epochs, and whether an effect is allowed: its callers decide
 // that under the lock. Backends in driver domains. Domains of libvirt or XAPI,
-// which have toolstacks of their own. Live migration (`xl migrate`). Xend (`xm`):
+// which have toolstacks of their own. Xend (`xm`):
 // its configs are programs, and only told from ours (ErrPython). That a guest
 // works: CPU time that grows is all that can be seen from here.
 package xen

@@ -16,6 +16,7 @@ type DomainConfig struct {
 	Disks []DomainDisk
 	NICs  []DomainNIC
 	PCI   int // devices of the host that are passed through
+	On    Endings
 }
 
 // DomainDisk is a disk of a living domain.
@@ -57,7 +58,11 @@ type storedConfig struct {
 		MAC    string `json:"mac"`
 		Bridge string `json:"bridge"`
 	} `json:"nics"`
-	PCIDevs []json.RawMessage `json:"pcidevs"`
+	PCIDevs    []json.RawMessage `json:"pcidevs"`
+	OnPoweroff string            `json:"on_poweroff"`
+	OnReboot   string            `json:"on_reboot"`
+	OnWatchdog string            `json:"on_watchdog"`
+	OnCrash    string            `json:"on_crash"`
 }
 
 // Config asks for what a domain consists of now.
@@ -115,6 +120,15 @@ func (s storedConfig) domain() DomainConfig {
 		if _, ok := s.BInfo["type."+kind]; ok && c.Type == "" {
 			c.Type = kind
 		}
+	}
+	for ending, action := range map[Ending]string{Poweroff: s.OnPoweroff, Reboot: s.OnReboot, Watchdog: s.OnWatchdog, Crash: s.OnCrash} {
+		if action == "" {
+			continue // destroy, which libxl leaves out
+		}
+		if c.On == nil {
+			c.On = Endings{}
+		}
+		c.On[ending] = action
 	}
 	for _, d := range s.Disks {
 		c.Disks = append(c.Disks, DomainDisk{Vdev: d.Vdev, Path: d.Path, Format: d.Format, Backend: d.Backend, ReadOnly: d.ReadWrite == 0})
