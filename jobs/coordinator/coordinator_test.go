@@ -54,14 +54,20 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{bus: b, rung: map[string]int{}, refuse: map[string]bool{}}
-	w.Coordinator = &coordinator.Coordinator{
+	w.Coordinator = w.beside()
+	return w
+}
+
+// beside is one more coordinator on the same bus.
+func (w *world) beside() *coordinator.Coordinator {
+	b := w.bus
+	return &coordinator.Coordinator{
 		Records: b.Records(), Claims: b.Owners(), Hosts: w, Nodes: workers{w}, Events: b, Name: "test",
 		Marks: bus.NewTable[coordinator.Mark](b, "host"), Policies: bus.NewTable[coordinator.Policy](b, "vm"), Wishes: bus.NewTable[jobs.Wish](b, "job"),
 		Limits: coordinator.DefaultLimits(), Clock: time.Now, Log: zerolog.Nop(),
 		NewID:  func() string { return ulid.Make().String() },
 		IDTime: func(id string) (time.Time, error) { p, err := ulid.Parse(id); return p.Timestamp(), err },
 	}
-	return w
 }
 
 func (w *world) Hosts(ctx context.Context) ([]jobs.Host, error) { return w.bus.Hosts(ctx) }
