@@ -13,6 +13,7 @@ func TestParseDomainConfigGolden(t *testing.T) {
 		Type:  "pv",
 		Disks: []DomainDisk{{Vdev: "xvda", Path: "/dev/vg0/d1-disk", Format: "raw"}},
 		NICs:  []DomainNIC{{MAC: "00:16:3e:00:00:01", Bridge: "xenbr0"}},
+		On:    Endings{Crash: "preserve", Reboot: "restart"},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
