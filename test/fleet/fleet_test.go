@@ -78,7 +78,7 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	}
-	r := c.Command(append([]string{"host", "drain", first.Name, "--reason", "again"}, drainFlags...)...)
+	r := toTheEnd(c, append([]string{"host", "drain", first.Name, "--reason", "again"}, drainFlags...)...)
 	if r.Code != 0 {
 		t.Fatalf("drain: exit code %d: %s%s\n%s", r.Code, r.Stdout, r.Stderr, c.Command("host", "show", first.Name).Stdout)
 	}
@@ -87,7 +87,7 @@ func TestFleet(t *testing.T) {
 		t.Errorf("%d guests were on %s, %d have moved", onFirst, first.Name, len(out))
 	}
 
-	r = c.Command(append([]string{"host", "restore", first.Name}, drainFlags...)...)
+	r = toTheEnd(c, append([]string{"host", "restore", first.Name}, drainFlags...)...)
 	if r.Code != 0 {
 		t.Fatalf("restore: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
@@ -104,6 +104,17 @@ func TestFleet(t *testing.T) {
 		t.Errorf("the way home took %d of %d bytes, more than 5 %%", wire, size)
 	}
 	limitsHeld(t, c, coordinator.DefaultLimits())
+}
+
+// toTheEnd asks again while the waiting ends before what is waited for: asking
+// again attaches.
+func toTheEnd(c *cluster.Cluster, args ...string) cluster.Result {
+	const stillRunning = 4
+	for {
+		if r := c.Command(append(args, "--wait-for", "45s")...); r.Code != stillRunning {
+			return r
+		}
+	}
 }
 
 // awaitMoved waits until a drain has moved so many VMs.
