@@ -287,7 +287,7 @@ func TestEpochsOfALostBus(t *testing.T) {
 		now := newJob(a, b, vm, jobs.Suspend, epoch)
 		now.ID, now.Attempt = job2, job2+".1"
 		refused(t, a.src.Begin(w.ctx, now), "epoch "+strconv.FormatUint(epoch, 10)+" is not new: BEGIN was promised in epoch 5 by attempt "+before.Attempt)
-		refused(t, b.dst.Reserve(w.ctx, now), "if the bus was lost since, docs/operations.md says what to do")
+		refused(t, b.dst.Reserve(w.ctx, now), "if the bus was lost since, run `xmig recover`")
 		if err := a.src.Begin(w.ctx, now); jobs.ClassOf(err) != jobs.Final || jobs.CodeOf(err) != jobs.CodeConflict {
 			t.Errorf("%v: %s %s, want a conflict that ends the job", err, jobs.ClassOf(err), jobs.CodeOf(err))
 		}

@@ -78,7 +78,7 @@ func TestPromisesOfTheDestination(t *testing.T) {
 	_, err = b.dst.Abort(w.ctx, job, jobs.AttemptOver)
 	refused(t, err, "R9")
 	_, _, err = b.dst.Go(w.ctx, job, permission(t, a, b, job))
-	refused(t, err, "docs/operations.md says how to boot it here from its disks")
+	refused(t, err, "boot it here from its disks with `xmig resolve ")
 	equal(t, "class", jobs.ClassOf(err), jobs.Final)
 	// The host came up since: the copy cannot have run, and its disks are whole (R9).
 	b.start(Config{BootID: "another"})

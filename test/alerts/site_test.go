@@ -218,12 +218,15 @@ func (s *site) story() (lines []string) {
 
 func (s *site) tells(want ...string) {
 	s.t.Helper()
-	lines := s.story()
-	for _, w := range want {
-		if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, w) }) {
-			s.t.Errorf("the story has no %q:\n%s", w, strings.Join(lines, "\n"))
+	s.Eventually(func() error { // what is done is told a moment later
+		lines := s.story()
+		for _, w := range want {
+			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, w) }) {
+				return fmt.Errorf("the story has no %q:\n%s", w, strings.Join(lines, "\n"))
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // run starts a daemon of somebody else's that ends with the test.
