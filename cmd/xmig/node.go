@@ -197,6 +197,10 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 	}
 	sim := []string{self, "xlsim", "--host", dir}
 	cfg.Simulated = true
+	// A simulated host reboots alone: whoever does that leaves a new id here.
+	if id, err := os.ReadFile(filepath.Join(dir, "boot-id")); err == nil {
+		cfg.BootID = string(id)
+	}
 	cfg.XL = append(sim[:len(sim):len(sim)], "xl")
 	cfg.Xenstore = sim
 	if cfg.ConfigDir == "" {

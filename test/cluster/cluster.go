@@ -29,6 +29,8 @@ type Settings struct {
 	Coordinators int
 	// MemoryMiB of each host, 0: xlsim's default.
 	MemoryMiB int
+	// Harmed: lanes can be cut and workers' disks filled (harm.go).
+	Harmed bool
 }
 
 // Short times, so that what takes minutes in a machine room takes seconds. A
@@ -68,6 +70,7 @@ type Host struct {
 	State string // of the worker
 	Node  *Process
 	Link  *Link // of the worker to the bus
+	Lane  *Link // of others to its lanes, with Settings.Harmed
 	c     *Cluster
 }
 
@@ -147,9 +150,14 @@ func (c *Cluster) host(name string, memory int) *Host {
 	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	h.Node = c.process(name, append([]string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+	var lanes []string
+	if c.set.Harmed {
+		h.mountSmall()
+		h.Lane, lanes = c.laneLink()
+	}
+	h.Node = c.process(name, slices.Concat([]string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
 		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
-		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, c.set.Node...)...)
+		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, lanes, c.set.Node)...)
 	return h
 }
 

@@ -30,8 +30,25 @@ type Link struct {
 
 // newLink listens on a port of its own for as long as the test lasts: no other
 // process can take the port while the link is cut.
-func newLink(t testing.TB, target func() string) *Link {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newLink(t testing.TB, target func() string) *Link { return newLinkAt(t, "127.0.0.1:0", target) }
+
+// laneLink is a link that stands at an address of its own before a worker's
+// lanes, and what tells the worker so. The port is the same on both.
+func (c *Cluster) laneLink() (*Link, []string) {
+	var k *Link
+	k = newLinkAt(c.t, "127.0.0.2:0", func() string {
+		_, port, _ := net.SplitHostPort(k.l.Addr().String()) // an address that listens has one
+		return net.JoinHostPort("127.0.0.1", port)
+	})
+	_, port, err := net.SplitHostPort(k.l.Addr().String())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return k, []string{"--lane-ports", port, "--lane-advertise", "127.0.0.2"}
+}
+
+func newLinkAt(t testing.TB, address string, target func() string) *Link {
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

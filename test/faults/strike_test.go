@@ -159,39 +159,9 @@ func ended(rec jobs.Record, step jobs.StepName, at time.Time) bool {
 	return false
 }
 
-// slow has a step take about d longer, by what it does: a command of one end's
-// toolstack, or bytes. It returns the flags that the move needs for that. With
-// 0 all is as quick as ever.
+// slow has a step take about d longer; it returns the flags that the move needs
+// for that.
 func (s *scene) slow(step jobs.StepName, d time.Duration) (flags []string) {
 	s.Helper()
-	switch step {
-	case jobs.Check:
-		s.there.Slow("info", d)
-	case jobs.Reserve:
-		s.there.Slow("list", d)
-	case jobs.SealStep:
-		s.there.Slow("list", d)
-		s.there.Slow("create", d) // of a cold move
-	case jobs.Prepare:
-		s.here.Slow("xenstore-ls", d)
-	case jobs.Seed, jobs.Converge:
-		if d > 0 {
-			flags = []string{"--bwlimit", fmt.Sprint(int64(3 << 20 / d.Seconds()))}
-		}
-	case jobs.Stream:
-		s.here.Slow("shutdown", d) // of a cold move
-		s.here.Change(func(h *xlsim.HostSpec) {
-			h.SaveRate = 0
-			if d > 0 {
-				h.SaveRate = int64(32 << 20 / d.Seconds())
-			}
-		})
-	case jobs.HandOver:
-		s.here.Slow("list", d)
-	case jobs.Resume:
-		s.there.Slow("unpause", d)
-	case jobs.Settle:
-		s.here.Slow("destroy", d)
-	}
-	return flags
+	return s.c.SlowStep(step, d, s.here, s.there)
 }
