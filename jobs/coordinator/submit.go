@@ -126,6 +126,7 @@ func subject(spec jobs.Spec, hosts []jobs.Host) (jobs.VMRef, string, error) {
 	case len(at) == 0:
 		return jobs.VMRef{}, "", jobs.Failed(jobs.CodeNotFound, "vm %s: no host that is there has it; `xmig vm ls` lists what there is", spec.VM)
 	case len(at) > 1:
+		slices.Sort(at)
 		return jobs.VMRef{}, "", jobs.Failed(jobs.CodeConflict, "vm %s is on several hosts: %s; name one with --from", spec.VM, strings.Join(at, ", "))
 	case at[0] == spec.To:
 		return jobs.VMRef{}, "", jobs.Failed(jobs.CodeUsage, "vm %s is on %s already: source and destination are the same host", found.Name, spec.To)
