@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"xmig/jobs"
@@ -332,7 +334,7 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
 	err := d.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Kind == jobs.KindMigrate {
-			if err := d.settleConfig(h, job); err != nil {
+			if err := d.settleConfig(ctx, h, job); err != nil {
 				return err
 			}
 		}
@@ -348,17 +350,42 @@ func (d *destination) Settle(ctx context.Context, job jobs.Job) error {
 	return err
 }
 
-func (d *destination) settleConfig(h *held, job jobs.Job) error {
+func (d *destination) settleConfig(ctx context.Context, h *held, job jobs.Job) error {
 	if !h.said.Has(jobs.RUNNING, job.Epoch) {
 		return jobs.RetryLater(jobs.CodeAborted, "vm %s was not seen running on %s", job.VM.Name, h.node)
 	}
 	if h.said.Highest() > job.Epoch {
 		return nil // it may have left again since, and its config with it
 	}
+	if err := d.autostart(ctx, h, job); err != nil {
+		return jobs.RetryLater(jobs.CodeToolstack, "start vm %s on %s after the host's reboot: %w", job.VM.Name, h.node, err)
+	}
 	if err := d.n.install(job); err != nil {
 		return jobs.RetryLater(jobs.CodeStorage, "config of vm %s on %s: %w", job.VM.Name, h.node, err)
 	}
 	return nil
+}
+
+// autostart does what the link would have done, had it been here already: this
+// host rebooted after the guest ran here and before it was settled. The staged
+// config says that it was not; once it is installed the link does its work.
+func (d *destination) autostart(ctx context.Context, h *held, job jobs.Job) error {
+	var ready readiness
+	rebooted, err := d.n.bootedSince(h, jobs.GO, job.Epoch)
+	if err != nil || !rebooted || job.Plan.Guest.AutostartLink == "" {
+		return err
+	}
+	if _, err := h.told(jobs.READY, job.Epoch, &ready); err != nil || !ready.Seal.Run {
+		return err
+	}
+	if _, err := os.Stat(d.n.stagedPath(job)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	copies, err := d.n.copies(ctx, job.VM)
+	if err != nil || len(copies) > 0 {
+		return err
+	}
+	return d.n.boot(ctx, h, job, d.n.stagedPath(job), xen.Running)
 }
 
 // Evidence tells what this host promised and sees.
