@@ -132,7 +132,7 @@ func (s *sabotage) spoil(ctx context.Context) error {
 	host, name := s.d.host(s.gu.to), s.gu.name
 	switch s.d.cmd.Break {
 	case "skip-delta":
-		return s.putBack()
+		return errors.Join(s.putBack(), s.look(ctx))
 	case "stale-page":
 		return errors.Join(xlsim.StalePage(ctx, host, name), s.look(ctx))
 	case "drop-record":
