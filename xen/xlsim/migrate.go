@@ -88,7 +88,7 @@ func (s *sender) connect() error {
 		return errors.Join(err, to.Close())
 	}
 	defer answers.Close()
-	s.child = exec.Command("/bin/sh", "-c", s.command)
+	s.child = transportCommand(s.command)
 	s.child.Stdin, s.child.Stdout, s.child.Stderr = theirs, answers, s.c.stderr
 	if err := s.child.Start(); err != nil {
 		return errors.Join(fmt.Errorf("transport: %w", err), to.Close(), from.Close())
