@@ -43,7 +43,8 @@ func strike(t *testing.T, c cell, dice *rand.Rand, o *outcome) {
 		time.Sleep(time.Duration(dice.Int64N(int64(slow) / 2))) // any time in the step is right; the seed says which
 	}
 	begin := time.Now()
-	mend := s.hit(c)
+	mend, struck := s.hit(c)
+	o.late = o.late || !struck
 	s.c.SlowStep(c.step, 0, s.here, s.there)
 	mend()
 	rec := s.settled(o)
@@ -93,26 +94,26 @@ func (s *scene) await(c cell) bool {
 	return false
 }
 
-// hit strikes, and returns what mends it.
-func (s *scene) hit(c cell) (mend func()) {
+// hit strikes, and returns what mends it; not struck: there was nothing any more.
+func (s *scene) hit(c cell) (mend func(), struck bool) {
 	s.Helper()
 	hosts := map[target]*cluster.Host{sourceWorker: s.here, sourceXL: s.here, sourceLink: s.here, sourceHost: s.here,
 		destinationWorker: s.there, destinationXL: s.there, destinationLink: s.there, destinationHost: s.there, lane: s.there}
 	h := hosts[c.target]
 	switch c.target {
 	case sourceWorker, destinationWorker:
-		return s.hitWorker(h, c.manner)
+		return s.hitWorker(h, c.manner), true
 	case controlBus:
-		return s.hitBus(c.manner)
+		return s.hitBus(c.manner), true
 	case sourceXL, destinationXL:
 		return s.hitCommand(h, commands[c.target][c.step], c.manner)
 	case sourceHost, destinationHost:
 		h.PowerOff()
-		return h.PowerOn
+		return h.PowerOn, true
 	case lane:
-		return s.hitLink(h.Lane, c.manner)
+		return s.hitLink(h.Lane, c.manner), true
 	}
-	return s.hitLink(h.Link, c.manner)
+	return s.hitLink(h.Link, c.manner), true
 }
 
 func (s *scene) hitWorker(h *cluster.Host, how manner) (mend func()) {
@@ -143,18 +144,19 @@ func (s *scene) hitLink(l *cluster.Link, how manner) (mend func()) {
 }
 
 // hitCommand kills or freezes the command once it is at work; one that was
-// quicker was not struck, and the cell says so by how the job ends.
-func (s *scene) hitCommand(h *cluster.Host, word string, how manner) (mend func()) {
+// quicker is not struck.
+func (s *scene) hitCommand(h *cluster.Host, word string, how manner) (mend func(), struck bool) {
 	sig := syscall.SIGKILL
 	if how == freeze {
 		sig = syscall.SIGSTOP
 	}
-	for end := time.Now().Add(slow); !h.SignalCommand(word, sig) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(slow); !struck && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		struck = h.SignalCommand(word, sig)
 	}
-	if how == freeze {
-		return func() { s.outlast(); h.SignalCommand(word, syscall.SIGCONT) }
+	if how == freeze && struck {
+		return func() { s.outlast(); h.SignalCommand(word, syscall.SIGCONT) }, true
 	}
-	return func() {}
+	return func() {}, struck
 }
 
 // outlast waits until every lease and every presence of before is over.

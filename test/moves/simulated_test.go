@@ -36,7 +36,7 @@ func TestPreflight(t *testing.T) {
 
 func TestKilled(t *testing.T) {
 	if testing.Short() {
-		t.Skip("test/faults has a worker killed in some steps in the short run too")
+		t.Skip("NOT TESTED with -short: a worker killed in every step of one move; it takes a minute, and test/faults kills workers in some steps in the short run too")
 	}
 	for _, end := range []moves.End{moves.SourceEnd, moves.DestinationEnd} {
 		t.Run(string(end), func(t *testing.T) {
