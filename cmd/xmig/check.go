@@ -140,8 +140,8 @@ func examine(ctx context.Context, g *globals, b *bus.Bus, hosts []jobs.Host, spe
 		}
 	}
 	if spec.To != "" {
-		if !slices.ContainsFunc(hosts, func(h jobs.Host) bool { return h.Node == spec.To }) {
-			return nil, jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", spec.To)
+		if _, err := hostIn(hosts, spec.To); err != nil {
+			return nil, err
 		}
 		targets = []string{spec.To}
 	}

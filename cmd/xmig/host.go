@@ -126,21 +126,29 @@ func (c *hostShowCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range hosts {
-		if h.Node != c.Name {
-			continue
-		}
-		all, err := marked(ctx, g, b)
-		if err != nil {
-			return err
-		}
-		if g.Output == "json" {
-			return printJSON(t.Out, markedHosts([]jobs.Host{h}, all)[0])
-		}
-		_, err = fmt.Fprint(t.Out, show.Host(h, time.Now()), show.Marks(all[h.Node], time.Now()))
+	h, err := hostIn(hosts, c.Name)
+	if err != nil {
 		return err
 	}
-	return jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", c.Name)
+	all, err := marked(ctx, g, b)
+	if err != nil {
+		return err
+	}
+	if g.Output == "json" {
+		return printJSON(t.Out, markedHosts([]jobs.Host{h}, all)[0])
+	}
+	_, err = fmt.Fprint(t.Out, show.Host(h, time.Now()), show.Marks(all[h.Node], time.Now()))
+	return err
+}
+
+// hostIn finds a host among those that are there.
+func hostIn(hosts []jobs.Host, name string) (jobs.Host, error) {
+	for _, h := range hosts {
+		if h.Node == name {
+			return h, nil
+		}
+	}
+	return jobs.Host{}, jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", name)
 }
 
 // living lists the hosts that are there.

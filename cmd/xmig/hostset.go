@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"xmig/bus"
+	"xmig/cmd/xmig/show"
 	"xmig/jobs"
 )
 
@@ -33,12 +34,8 @@ func (c *hostSetCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	known := false
-	for _, h := range hosts {
-		known = known || h.Node == c.Name
-	}
-	if !known {
-		return jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", c.Name)
+	if _, err := hostIn(hosts, c.Name); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -56,6 +53,6 @@ func (c *hostSetCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		_, err = fmt.Fprintf(t.Out, "host %s sends without a limit\n", c.Name)
 		return err
 	}
-	_, err = fmt.Fprintf(t.Out, "host %s sends at most %d bytes per second\n", c.Name, limit)
+	_, err = fmt.Fprintf(t.Out, "host %s sends at most %s\n", c.Name, show.Rate(float64(limit)))
 	return err
 }

@@ -72,17 +72,16 @@ func shadowsOf(ctx context.Context, g *globals, b *bus.Bus, host string) (all []
 	ask, cancel := g.ask(ctx)
 	defer cancel()
 	var errs []error
-	seen := false
-	for _, h := range hosts {
-		if host != "" && h.Node != host {
-			continue
+	if host != "" {
+		h, err := hostIn(hosts, host)
+		if err != nil {
+			return nil, err
 		}
-		seen = true
+		hosts = []jobs.Host{h}
+	}
+	for _, h := range hosts {
 		of, err := bus.Call[struct{}, []jobs.KeptDisk](ask, b.Node(h.Node), verbShadows, struct{}{})
 		errs, all = append(errs, err), append(all, of...)
-	}
-	if host != "" && !seen {
-		return nil, jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", host)
 	}
 	return all, errors.Join(errs...)
 }

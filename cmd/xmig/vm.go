@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"xmig/cmd/xmig/show"
@@ -49,10 +48,11 @@ func (c *vmLsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		return err
 	}
 	if c.Host != "" {
-		hosts = slices.DeleteFunc(hosts, func(h jobs.Host) bool { return h.Node != c.Host })
-		if len(hosts) == 0 {
-			return jobs.Failed(jobs.CodeNotFound, "host %s is not there; `xmig host ls` lists those that are", c.Host)
+		h, err := hostIn(hosts, c.Host)
+		if err != nil {
+			return err
 		}
+		hosts = []jobs.Host{h}
 	}
 	if g.Output == "json" {
 		all := []seenVM{}
