@@ -215,12 +215,9 @@ func (x *examination) volumes(ctx context.Context) {
 
 // files are drafts and images that a later boot would stumble over.
 func (x *examination) files(ctx context.Context) {
-	for _, dir := range []string{x.n.cfg.ConfigDir, x.n.cfg.AutostartDir, x.n.cfg.StateDir, filepath.Join(x.n.cfg.StateDir, "arrivals"), filepath.Join(x.n.cfg.StateDir, "staged")} {
-		drafts, _ := filepath.Glob(filepath.Join(dir, ".*.xmig-*")) // the pattern is right
-		for _, d := range drafts {
-			if info, err := os.Stat(d); err == nil && x.n.now().Sub(info.ModTime()) > draftAge {
-				x.add(jobs.Warn, "draft", "remove it", "%s: a file that was being written when its writer died", d)
-			}
+	for _, d := range x.n.drafts() {
+		if info, err := os.Stat(d); err == nil && x.n.now().Sub(info.ModTime()) > draftAge {
+			x.add(jobs.Warn, "draft", "remove it", "%s: a file that was being written when its writer died", d)
 		}
 	}
 	domains := map[string]bool{}

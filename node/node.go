@@ -115,6 +115,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.known, err = n.announce(ctx); err != nil {
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
+	n.dropDrafts()
 	defer n.closeAll()
 	stop, err := n.serve()
 	defer stop()
