@@ -24,7 +24,7 @@ func TestThereAndBack(t *testing.T) {
 	for _, mode := range []jobs.Mode{jobs.Suspend, jobs.Cold} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			moves.ThereAndBack(t, open, guest, mode)
+			moves.ThereAndBack(t, open, guest, mode, 1)
 		})
 	}
 }

@@ -11,10 +11,10 @@ import (
 // blocked is the exit code of a move that the checks refuse.
 const blocked = 3
 
-// ThereAndBack moves a guest to the other host and home again by one mode.
-func ThereAndBack(t *testing.T, open Open, guest string, mode jobs.Mode) {
+// ThereAndBack moves a guest to the other host and home again by one mode, times over.
+func ThereAndBack(t *testing.T, open Open, guest string, mode jobs.Mode, times int) {
 	m := begin(t, open, guest)
-	for range 2 {
+	for range 2 * times {
 		rec := m.move("--mode", string(mode))
 		if rec.Plan.Mode != mode {
 			t.Fatalf("%s was moved by %s, asked for was %s", guest, rec.Plan.Mode, mode)

@@ -21,8 +21,9 @@ import (
 
 // lab is the lab that runs, in the hands of one test.
 type lab struct {
-	t   *testing.T
-	bus *bus.Bus
+	t      *testing.T
+	bus    *bus.Bus
+	looked string // when a guest was proven last, as `lab gaps` wants it
 }
 
 // Guests of the lab, and where they begin.
@@ -48,7 +49,7 @@ func open(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &lab{t: t, bus: b}
+	return &lab{t: t, bus: b, looked: "3h"}
 }
 
 func installation(t *testing.T) moves.Installation { return open(t) }

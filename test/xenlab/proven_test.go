@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // disksOf are the logical volumes of a guest.
@@ -19,7 +20,8 @@ func (l *lab) Proven(guest, at, _ string) {
 	l.eventually(func() error { return l.judge(guest, at) })
 	l.well(guest)
 	l.fsck(guest, at)
-	l.lab("gaps", "-since", "3h") // fails if two copies ever beat
+	l.t.Logf("since it was looked at last, the network saw:\n%s", l.lab("gaps", "-since", l.looked)) // fails if two copies beat
+	l.looked = time.Now().UTC().Format(time.RFC3339Nano)
 	l.awaitSeen(guest, at)
 }
 

@@ -41,20 +41,35 @@ keep_evidence() {
 	tail -n 60 "$run/xmig.log" || true
 }
 
-# conform KIND holds the driver to what it promises on the real xl, with a guest
-# of that type whose disks are there on both hosts. It runs on xen1 and reaches
-# the xl of xen2 by ssh.
-conform() {
+# spare KIND makes the guest c1 of that type: disks on both hosts, the config on
+# xen1. It does not start it.
+spare() {
 	guest_type[c1]=$1
-	build_test xen.test ./xen
 	build_guest_root
-	push "$run/xen.test" xen1:/var/tmp/xen.test
 	local host
 	for host in "${hosts[@]}"; do
 		push "$run/guest-root.img" "$host:/var/tmp/guest-root.img"
 		guest_volumes c1 | on "$host" sh -e
 	done
 	guest_config c1 | on xen1 'cat >/root/c1.cfg'
+}
+
+# spare_gone takes all of it away.
+spare_gone() {
+	local host
+	for host in "${hosts[@]}"; do
+		on "$host" 'xl destroy c1 2>/dev/null; lvs --noheadings -o vg_name,lv_name vg0 | sed -n "s,^ *vg0 *\(c1-.*\),vg0/\1,p" | xargs -r lvremove -q -y
+			rm -f /var/tmp/guest-root.img /root/c1.cfg /etc/xen/c1.cfg /etc/xen/auto/c1.cfg' </dev/null
+	done
+}
+
+# conform KIND holds the driver to what it promises on the real xl, with a guest
+# of that type whose disks are there on both hosts. It runs on xen1 and reaches
+# the xl of xen2 by ssh.
+conform() {
+	spare "$1"
+	build_test xen.test ./xen
+	push "$run/xen.test" xen1:/var/tmp/xen.test
 	on xen1 'cat >/root/toolstack.json' <<-'EOT'
 		{"Source": {"Command": ["xl"]},
 		 "Destination": {"Command": ["ssh", "xen2", "xl"], "Xenstore": ["ssh", "xen2"]},
@@ -62,9 +77,7 @@ conform() {
 		 "Ready": ["lab-guest", "ask", "10.99.0.13", "verify"]}
 	EOT
 	on xen1 'cd /var/tmp && XMIG_TOOLSTACK=/root/toolstack.json ./xen.test -test.v -test.run TestConformanceOfRealXL' </dev/null
-	for host in "${hosts[@]}"; do
-		on "$host" 'lvremove -q -y vg0/c1-root vg0/c1-swap vg0/c1-data; rm -f /var/tmp/guest-root.img /root/c1.cfg' </dev/null
-	done
+	spare_gone
 }
 
 # volumes runs storage's tests of logical volumes on xen2's lvm2, but for those

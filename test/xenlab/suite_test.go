@@ -31,9 +31,18 @@ func TestThereAndBack(t *testing.T) {
 			if testing.Short() { // the preflight and the reboot move them, by suspend
 				continue
 			}
-			t.Run(guest+"_"+string(mode), func(t *testing.T) { moves.ThereAndBack(t, installation, guest, mode) })
+			t.Run(guest+"_"+string(mode), func(t *testing.T) { moves.ThereAndBack(t, installation, guest, mode, 1) })
 		}
 	}
+}
+
+// TestLive moves the PVH guest, its memory flowing while it runs, ten times
+// there and back. In the brief suite the reboot's moves are live ones.
+func TestLive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT TESTED with -short: ten live moves there and back in a row; the reboot is between two live ones")
+	}
+	moves.ThereAndBack(t, installation, pvhGuest, jobs.Live, 10)
 }
 
 // TestHeld stops a move right where both copies are held, and compares what the
