@@ -38,6 +38,7 @@ type DiskMove struct {
 	To        string `json:"to"`   // path at the destination
 	Size      int64  `json:"size_bytes"`
 	Allocated int64  `json:"allocated_bytes"`
+	Sector    int    `json:"sector_bytes,omitempty"` // logical; 0 if it does not matter
 	ReadOnly  bool   `json:"read_only,omitempty"`
 }
 

@@ -50,7 +50,8 @@ type Disk struct {
 	Path      string `json:"path"`
 	Size      int64  `json:"size_bytes"`
 	Allocated int64  `json:"allocated_bytes"`
-	Kind      string `json:"kind"` // file, block, …
+	Sector    int    `json:"sector_bytes,omitempty"` // logical sector
+	Kind      string `json:"kind"`                   // file, block, …
 	ReadOnly  bool   `json:"read_only"`
 }
 

@@ -41,7 +41,7 @@ func planFor(spec Spec, g Guest) Plan {
 		}
 		p.Disks = append(p.Disks, DiskMove{
 			Name: d.Name, From: d.Path, To: to,
-			Size: d.Size, Allocated: d.Allocated, ReadOnly: d.ReadOnly,
+			Size: d.Size, Allocated: d.Allocated, Sector: d.Sector, ReadOnly: d.ReadOnly,
 		})
 	}
 	return p

@@ -30,6 +30,7 @@ func (d *destination) Check(ctx context.Context, job jobs.Job) (a jobs.Answer, e
 	b := &blockers{host: n.cfg.Name}
 	a.LinkRate = n.cfg.LinkRate
 	if job.Kind == jobs.KindMigrate {
+		n.checkOwner(job.VM, b)
 		if err := n.checkName(ctx, job, b); err != nil {
 			return a, err
 		}

@@ -25,6 +25,8 @@ type Config struct {
 	ConfigDir    string   // where domain configs lie: /etc/xen
 	AutostartDir string   // links to those started at boot: /etc/xen/auto
 	SaveDir      string   // images that xendomains would restore at boot: /var/lib/xen/save
+	XAPIMark     string   // a file that is there where XAPI manages the host: /etc/xensource-inventory
+	LibvirtDirs  []string // where libvirt keeps a file per VM of its own
 	Bridges      []string // overrides what /sys says; for hosts without bridges of their own
 	Tags         []string // words that rules of the coordinator look for
 	Pools        []Pool   // where volumes lie; shown, and mapped by role between hosts
@@ -63,6 +65,10 @@ func (c Config) Defaults() Config {
 	def(&c.ConfigDir, "/etc/xen")
 	def(&c.AutostartDir, filepath.Join(c.ConfigDir, "auto"))
 	def(&c.SaveDir, "/var/lib/xen/save")
+	def(&c.XAPIMark, "/etc/xensource-inventory")
+	if len(c.LibvirtDirs) == 0 {
+		c.LibvirtDirs = []string{"/run/libvirt/libxl", "/etc/libvirt/libxl"}
+	}
 	def(&c.Compress, "auto")
 	if len(c.XL) == 0 {
 		c.XL = []string{"xl"}

@@ -235,7 +235,7 @@ func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*bl
 		if disk.ReadOnly {
 			continue
 		}
-		need := storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name}
+		need := storage.Request{Path: disk.To, Size: disk.Size, SectorSize: disk.Sector, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name}
 		if job.Kind == jobs.KindSync { // who asked for it named the file to write over
 			need.Existing = storage.TakeExisting
 		}

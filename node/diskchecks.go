@@ -60,6 +60,9 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 		b.add(disk.Name, "disk_exists", "remove it if nobody needs it, or "+other, "%s is there already and not this VM's", disk.To)
 		return
 	}
+	if disk.Sector != 0 && v.SectorSize != disk.Sector {
+		b.add(disk.Name, "sector_size", other, "%s has sectors of %d bytes, the disk has %d: the guest's partitions and file systems would not fit", disk.To, v.SectorSize, disk.Sector)
+	}
 	if v.Kind != storage.KindFile && v.Size < disk.Size {
 		b.add(disk.Name, "disk_small", "make it larger, or "+other, "%s has %d bytes, the disk has %d", disk.To, v.Size, disk.Size)
 	}
@@ -75,7 +78,7 @@ func (n *Node) checkPlace(ctx context.Context, job jobs.Job, disk jobs.DiskMove,
 // checkMake asks whether a volume can be made where none is.
 func (n *Node) checkMake(ctx context.Context, job jobs.Job, disk jobs.DiskMove, b *blockers) {
 	other := "map another: --map disk=" + disk.From + ":PATH"
-	err := n.volumes.CanCreate(ctx, storage.Request{Path: disk.To, Size: disk.Size, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
+	err := n.volumes.CanCreate(ctx, storage.Request{Path: disk.To, Size: disk.Size, SectorSize: disk.Sector, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name})
 	dir := filepath.Dir(disk.To)
 	switch {
 	case err == nil:

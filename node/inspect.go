@@ -67,6 +67,7 @@ func (n *Node) inspect(ctx context.Context, job jobs.Job, g *jobs.Guest, b *bloc
 	if g.Config == "" && job.Spec.Mode == jobs.Cold {
 		b.add("", "config", "write one into "+n.cfg.ConfigDir+", or submit with --mode suspend", "vm %s has no config file to boot from after its shutdown", g.Name)
 	}
+	n.checkOwner(g.VMRef, b)
 	n.readConfig(g, b)
 	if g.State != jobs.VMHalted {
 		if err := n.inspectDomain(ctx, job, g, b); err != nil {
@@ -145,8 +146,8 @@ func (n *Node) compareConfig(g *jobs.Guest, cfg *xen.Config, b *blockers) {
 			b.add(d.Vdev, "disk_detached", "attach it, or take it out of the config", "config %s has %s, the guest has not: it would not move", g.Config, d.Target)
 		}
 	}
-	if pci, _ := cfg.List("pci"); len(pci) > 0 && g.State == jobs.VMHalted {
-		b.add("", "passthrough", "take them out of the config", "config %s gives the VM %d PCI devices of this host", g.Config, len(pci))
+	if g.State == jobs.VMHalted {
+		tiesOfConfig(g, cfg, b)
 	}
 }
 
@@ -164,7 +165,7 @@ func (n *Node) inspectDisks(ctx context.Context, g *jobs.Guest, b *blockers) err
 			b.add(d.Name, "disk", "detach it, or bring it back", "%v", err)
 			continue
 		}
-		d.Size, d.Allocated, d.Kind = v.Size, v.Allocated, string(v.Kind)
+		d.Size, d.Allocated, d.Kind, d.Sector = v.Size, v.Allocated, string(v.Kind), v.SectorSize
 		if d.ReadOnly {
 			continue
 		}
@@ -223,9 +224,7 @@ func (n *Node) inspectDomain(ctx context.Context, job jobs.Job, g *jobs.Guest, b
 			b.add(d.Vdev, "format", "convert it to a raw file or a volume", "%s is %s; only raw disks can be copied under a running guest", d.Path, d.Format)
 		}
 	}
-	if cfg.PCI > 0 {
-		b.add("", "passthrough", "detach it (`xl pci-detach`)", "vm %s has %d PCI devices of this host", g.Name, cfg.PCI)
-	}
+	tiesOfDomain(g, cfg, job.Spec.Mode, b)
 	state, err := n.xl.Guest(ctx, g.DomID)
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: %w", g.Name, n.cfg.Name, err)

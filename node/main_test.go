@@ -91,7 +91,7 @@ func (w *world) host(name string, change ...func(*xlsim.HostSpec)) *host {
 	}
 	must(w.t, xlsim.CreateHost(h.sim, spec))
 	w.t.Cleanup(func() { must(w.t, xlsim.StopHost(h.sim)) })
-	for _, dir := range []string{"disks", "save", "boot", "etc-xen/auto"} {
+	for _, dir := range []string{"disks", "save", "boot", "libvirt", "etc-xen/auto"} {
 		must(w.t, os.MkdirAll(filepath.Join(h.sim, dir), 0o755))
 	}
 	h.start(Config{Name: name})
@@ -114,6 +114,7 @@ func (h *host) start(cfg Config) {
 	cfg.Stub = []string{self, "xl-stub"}
 	cfg.XL, cfg.Xenstore = append(sim[:len(sim):len(sim)], "xl"), sim
 	cfg.ConfigDir, cfg.SaveDir = h.etc(""), filepath.Join(h.sim, "save")
+	cfg.XAPIMark, cfg.LibvirtDirs = filepath.Join(h.sim, "xensource-inventory"), []string{filepath.Join(h.sim, "libvirt")}
 	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []Pool{{Dir: h.disks("")}}
 	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait, cfg.MonitorWait = 4*time.Second, 20*time.Second, 20*time.Second, time.Second
 	cfg.Limits = jobs.DefaultLimits()

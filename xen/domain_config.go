@@ -15,8 +15,12 @@ type DomainConfig struct {
 	Type  string // pv, pvh or hvm
 	Disks []DomainDisk
 	NICs  []DomainNIC
-	PCI   int // devices of the host that are passed through
 	On    Endings
+
+	PCI, USB  int  // devices of the host that are passed through
+	VTPM      int  // vTPMs, each served by a domain of its own
+	NoMigrate bool // the config says nomigrate
+	VNUMA     bool // it has virtual NUMA nodes
 }
 
 // DomainDisk is a disk of a living domain.
@@ -59,6 +63,8 @@ type storedConfig struct {
 		Bridge string `json:"bridge"`
 	} `json:"nics"`
 	PCIDevs    []json.RawMessage `json:"pcidevs"`
+	USBDevs    []json.RawMessage `json:"usbdevs"`
+	VTPMs      []json.RawMessage `json:"vtpms"`
 	OnPoweroff string            `json:"on_poweroff"`
 	OnReboot   string            `json:"on_reboot"`
 	OnWatchdog string            `json:"on_watchdog"`
@@ -115,7 +121,11 @@ func parseDomainConfigs(text []byte) (map[int]DomainConfig, error) {
 }
 
 func (s storedConfig) domain() DomainConfig {
-	c := DomainConfig{Type: s.CInfo.Type, PCI: len(s.PCIDevs)}
+	c := DomainConfig{Type: s.CInfo.Type, PCI: len(s.PCIDevs), USB: len(s.USBDevs), VTPM: len(s.VTPMs)}
+	// libxl writes a defbool as the word True, and leaves out the default.
+	c.NoMigrate = string(s.BInfo["disable_migrate"]) == `"True"`
+	var nodes []json.RawMessage
+	c.VNUMA = json.Unmarshal(s.BInfo["vnuma_nodes"], &nodes) == nil && len(nodes) > 0
 	for _, kind := range []string{"pv", "pvh", "hvm"} {
 		if _, ok := s.BInfo["type."+kind]; ok && c.Type == "" {
 			c.Type = kind

@@ -212,11 +212,13 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 	}{
 		{&cfg.AutostartDir, filepath.Join(cfg.ConfigDir, "auto")},
 		{&cfg.SaveDir, filepath.Join(dir, "save")},
+		{&cfg.XAPIMark, filepath.Join(dir, "xensource-inventory")},
 	} {
 		if *d.field == "" {
 			*d.field = d.value
 		}
 	}
+	cfg.LibvirtDirs = []string{filepath.Join(dir, "libvirt")}
 	for _, d := range []string{cfg.AutostartDir, cfg.SaveDir, simulatedDisks(dir)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("simulated host %s: %w", dir, err)

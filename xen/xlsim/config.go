@@ -44,6 +44,7 @@ type buildInfo struct {
 	MaxKB      int64        `json:"max_memkb"`
 	TargetKB   int64        `json:"target_memkb"`
 	VideoKB    *int64       `json:"video_memkb,omitempty"`
+	NoMigrate  string       `json:"disable_migrate,omitempty"`
 	Sched      schedParams  `json:"sched_params"`
 	Claim      string       `json:"claim_mode,omitempty"`
 	Bootloader string       `json:"bootloader,omitempty"`
@@ -118,6 +119,9 @@ func parseConfig(data []byte) (domainConfig, error) {
 	c.BInfo = buildInfo{
 		MaxVCPUs: int(num("maxvcpus", vcpus)), MaxKB: num("maxmem", memory) << 10, TargetKB: memory << 10, Claim: "True",
 		Bootloader: str("bootloader"), Kernel: str("kernel"), Cmdline: cmdline(str), Ramdisk: str("ramdisk"),
+	}
+	if num("nomigrate", 0) != 0 {
+		c.BInfo.NoMigrate = "True"
 	}
 	for i := range int(vcpus) {
 		c.BInfo.AvailVCPUs = append(c.BInfo.AvailVCPUs, i)
