@@ -67,6 +67,7 @@ spare_gone() {
 # of that type whose disks are there on both hosts. It runs on xen1 and reaches
 # the xl of xen2 by ssh.
 conform() {
+	local code=0
 	spare "$1"
 	build_test xen.test ./xen
 	push "$run/xen.test" xen1:/var/tmp/xen.test
@@ -76,8 +77,9 @@ conform() {
 		 "Config": "/root/c1.cfg",
 		 "Ready": ["lab-guest", "ask", "10.99.0.13", "verify"]}
 	EOT
-	on xen1 'cd /var/tmp && XMIG_TOOLSTACK=/root/toolstack.json ./xen.test -test.v -test.run TestConformanceOfRealXL' </dev/null
+	on xen1 'cd /var/tmp && XMIG_TOOLSTACK=/root/toolstack.json ./xen.test -test.v -test.run TestConformanceOfRealXL' </dev/null || code=$?
 	spare_gone
+	return $code
 }
 
 # volumes runs storage's tests of logical volumes on xen2's lvm2, but for those
