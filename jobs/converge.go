@@ -32,7 +32,7 @@ func Predict(mode Mode, memory int64, disks []DiskMove, read, link int64) time.D
 	}
 	var bytes float64
 	for _, d := range disks {
-		if !d.ReadOnly {
+		if d.Copied() {
 			bytes += float64(max(d.Size, 0))
 		}
 	}

@@ -40,7 +40,13 @@ type DiskMove struct {
 	Allocated int64  `json:"allocated_bytes"`
 	Sector    int    `json:"sector_bytes,omitempty"` // logical; 0 if it does not matter
 	ReadOnly  bool   `json:"read_only,omitempty"`
+	Proof     string `json:"proof,omitempty"`  // as in Disk
+	Alias     string `json:"alias,omitempty"`  // as in Disk
+	Shared    bool   `json:"shared,omitempty"` // both hosts see this very disk
 }
+
+// Copied tells whether the disk's content has to travel.
+func (d DiskMove) Copied() bool { return !d.ReadOnly && !d.Shared }
 
 // Plan is what check decides and every later step obeys.
 type Plan struct {
@@ -150,6 +156,7 @@ type Answer struct {
 	Blockers []Blocker `json:"blockers,omitempty"`
 	Config   string    `json:"config"`            // where the config will lie
 	Lacks    []string  `json:"lacks,omitempty"`   // boot files to be sent
+	Shared   []string  `json:"shared,omitempty"`  // disks that are the very same there
 	LinkRate int64     `json:"link_rate_bytes"`   // bytes per second a lane to it is expected to carry
 	NoLive   string    `json:"no_live,omitempty"` // why it takes no guest in live
 }

@@ -53,6 +53,8 @@ type Disk struct {
 	Sector    int    `json:"sector_bytes,omitempty"` // logical sector
 	Kind      string `json:"kind"`                   // file, block, …
 	ReadOnly  bool   `json:"read_only"`
+	Proof     string `json:"proof,omitempty"` // belongs to one disk in the world; see storage.Alias
+	Alias     string `json:"alias,omitempty"` // the same where two hosts see one disk, or a clone of it
 }
 
 // Pool is a place where volumes can be made.

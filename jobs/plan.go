@@ -42,6 +42,7 @@ func planFor(spec Spec, g Guest) Plan {
 		p.Disks = append(p.Disks, DiskMove{
 			Name: d.Name, From: d.Path, To: to,
 			Size: d.Size, Allocated: d.Allocated, Sector: d.Sector, ReadOnly: d.ReadOnly,
+			Proof: d.Proof, Alias: d.Alias, Shared: spec.Kind == KindMigrate && !d.ReadOnly && spec.Map.IsShared(d.Path),
 		})
 	}
 	return p
@@ -50,6 +51,9 @@ func planFor(spec Spec, g Guest) Plan {
 // accept takes over what the destination decided.
 func (p *Plan) accept(a Answer) {
 	p.Config = a.Config
+	for i, d := range p.Disks {
+		p.Disks[i].Shared = d.Shared || slices.Contains(a.Shared, d.Name)
+	}
 	for i, f := range p.Guest.BootFiles {
 		p.Guest.BootFiles[i].Send = slices.Contains(a.Lacks, f.Path)
 	}

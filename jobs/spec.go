@@ -61,6 +61,14 @@ const (
 type Mapping struct {
 	Disks   map[string]string `json:"disks,omitempty"`   // path at the source → path at the destination
 	Bridges map[string]string `json:"bridges,omitempty"` // bridge at the source → bridge at the destination
+	Shared  []string          `json:"shared,omitempty"`  // paths at the source of disks, or of directories, that both hosts see
+}
+
+// IsShared tells whether a person said that both hosts see the disk at path.
+func (m Mapping) IsShared(path string) bool {
+	return slices.ContainsFunc(m.Shared, func(s string) bool {
+		return path == s || strings.HasPrefix(path, strings.TrimSuffix(s, "/")+"/")
+	})
 }
 
 // Disk gives the path at the destination of a disk at the source: the mapping
@@ -92,7 +100,7 @@ func (m Mapping) Bridge(name string) string {
 
 // With adds what other maps and m does not.
 func (m Mapping) With(other Mapping) Mapping {
-	out := Mapping{Disks: maps.Clone(other.Disks), Bridges: maps.Clone(other.Bridges)}
+	out := Mapping{Disks: maps.Clone(other.Disks), Bridges: maps.Clone(other.Bridges), Shared: slices.Concat(m.Shared, other.Shared)}
 	if out.Disks == nil {
 		out.Disks = m.Disks
 	} else {
@@ -216,6 +224,11 @@ func (s Spec) Validate() error {
 	for _, from := range slices.Sorted(maps.Keys(s.Map.Disks)) {
 		if to := s.Map.Disks[from]; !strings.HasPrefix(from, "/") || !strings.HasPrefix(to, "/") {
 			bad("map disk=%s:%s: both paths must begin with /", from, to)
+		}
+	}
+	for _, path := range s.Map.Shared {
+		if !strings.HasPrefix(path, "/") {
+			bad("map shared=%s: the path must begin with /", path)
 		}
 	}
 	for _, from := range slices.Sorted(maps.Keys(s.Map.Bridges)) {

@@ -40,7 +40,7 @@ func (d *destination) Check(ctx context.Context, job jobs.Job) (a jobs.Answer, e
 		a.Config = n.checkConfig(job, b)
 		a.Lacks = n.checkBootFiles(job, b)
 	}
-	if err := n.checkDisks(ctx, job, b); err != nil {
+	if a.Shared, err = n.checkDisks(ctx, job, b); err != nil {
 		return a, err
 	}
 	a.Blockers = b.all

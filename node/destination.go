@@ -143,7 +143,7 @@ func needs(job jobs.Job) (all []storage.Need) {
 		if _, err := os.Stat(disk.To); job.Kind == jobs.KindSync && err == nil {
 			continue // written over: its space is taken
 		}
-		if !disk.ReadOnly {
+		if disk.Copied() {
 			all = append(all, storage.Need{Disk: disk.Name, Path: disk.To, Bytes: disk.Size})
 		}
 	}
@@ -207,7 +207,7 @@ func (d *destination) prepare(ctx context.Context, job jobs.Job) (jobs.Ticket, e
 func channels(job jobs.Job) []string {
 	var names []string
 	for _, disk := range job.Plan.Disks {
-		if !disk.ReadOnly {
+		if disk.Copied() {
 			names = append(names, disk.Name)
 		}
 	}
@@ -232,7 +232,7 @@ func closeAll(devices map[string]*blocksync.Device) {
 func (d *destination) volumes(ctx context.Context, job jobs.Job) (map[string]*blocksync.Device, error) {
 	devices := map[string]*blocksync.Device{}
 	for _, disk := range job.Plan.Disks {
-		if disk.ReadOnly {
+		if !disk.Copied() {
 			continue
 		}
 		need := storage.Request{Path: disk.To, Size: disk.Size, SectorSize: disk.Sector, Job: job.ID, VM: job.VM.UUID, Disk: disk.Name}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"xmig/jobs"
@@ -13,14 +14,15 @@ import (
 )
 
 // checkDisks wants a place for every disk at the destination that is free,
-// large enough and nobody else's.
-func (n *Node) checkDisks(ctx context.Context, job jobs.Job, b *blockers) error {
+// large enough and nobody else's; or the very same disk.
+func (n *Node) checkDisks(ctx context.Context, job jobs.Job, b *blockers) (shared []string, err error) {
 	users, err := n.diskUsers(ctx, job)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	job.Plan.Disks = slices.Clone(job.Plan.Disks)
 	places := map[string]jobs.DiskMove{}
-	for _, disk := range job.Plan.Disks {
+	for i, disk := range job.Plan.Disks {
 		if other, twice := places[disk.To]; twice && !(disk.ReadOnly && other.ReadOnly) {
 			b.add(disk.Name, "map", "map each to a place of its own", "%s is the place of disk %s too", disk.To, other.Name)
 		}
@@ -34,10 +36,61 @@ func (n *Node) checkDisks(ctx context.Context, job jobs.Job, b *blockers) error 
 		for _, id := range users.Of(disk.To) {
 			b.add(disk.Name, "disk_in_use", "map another: --map disk="+disk.From+":PATH", "%s is attached to domain %d", disk.To, id)
 		}
+		if job.Kind == jobs.KindMigrate && n.isShared(ctx, disk, b) {
+			shared = append(shared, disk.Name)
+			job.Plan.Disks[i].Shared = true // it needs no space
+			continue
+		}
 		n.checkPlace(ctx, job, disk, b)
 	}
 	n.checkSpace(ctx, job, b)
-	return nil
+	return shared, nil
+}
+
+// isShared tells whether this host sees the very disk that the source has: by
+// proof, or because a person said so and nothing speaks against it. Two disks
+// that might be one are named: to write the one would be to spoil the other.
+func (n *Node) isShared(ctx context.Context, disk jobs.DiskMove, b *blockers) bool {
+	v, err := n.volumes.Inspect(ctx, disk.To)
+	var here storage.Alias
+	if err == nil {
+		here, err = storage.AliasOf(v)
+	}
+	switch {
+	case err != nil && !disk.Shared:
+		return false // it can be made, or checkPlace says why not
+	case err != nil:
+		b.add(disk.Name, "shared", "attach the storage here too, or do not call it shared", "%v", err)
+	case disk.Proof != "" && disk.Proof == here.Proof:
+		n.checkSharedUse(ctx, disk, v, b)
+	case disk.Shared && disk.Proof != "" && here.Proof != "":
+		b.add(disk.Name, "shared", "attach the same one, or do not call it shared", "%s is another disk (%s) than the source's (%s)", disk.To, here.Proof, disk.Proof)
+	case disk.Shared:
+		n.checkSharedUse(ctx, disk, v, b)
+	case disk.Alias != "" && disk.Alias == here.Name:
+		b.add(disk.Name, "shared", "say so (--map shared="+disk.From+"), or map another: --map disk="+disk.From+":PATH",
+			"%s may be the very disk that the source has, or a clone of it: both are %s", disk.To, here.Name)
+	default:
+		return false
+	}
+	return true // or refused: nothing more is to be said of its place
+}
+
+// checkSharedUse wants nobody here to use a disk that the guest uses over there.
+func (n *Node) checkSharedUse(ctx context.Context, disk jobs.DiskMove, v storage.Volume, b *blockers) {
+	if v.Size != disk.Size {
+		b.add(disk.Name, "shared", "look at both hosts", "%s has %d bytes here and %d at the source: another disk, or one that this host did not see grow", disk.To, v.Size, disk.Size)
+	}
+	uses, err := n.volumes.InUse(ctx, disk.To)
+	if err != nil {
+		b.add(disk.Name, "disk_in_use", "end that use", "%v", err)
+	}
+	for _, u := range uses {
+		if n.cfg.Simulated && !foreign(u, jobs.VMRunning) {
+			continue // simulated hosts share one machine: it is the guest itself
+		}
+		b.add(disk.Name, "disk_in_use", "end that use: two writers would spoil the disk", "%s: %s", disk.To, u)
+	}
 }
 
 // checkPlace asks storage whether the disk may lie there.

@@ -267,7 +267,7 @@ func (s *source) destroy(ctx context.Context, h *held, job jobs.Job) error {
 
 func (s *source) shadow(ctx context.Context, job jobs.Job) error {
 	for _, d := range job.Plan.Disks {
-		if d.ReadOnly {
+		if !d.Copied() {
 			continue
 		}
 		_, err := s.n.volumes.Shadow(ctx, storage.Request{

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"xmig/jobs"
+	"xmig/node/storage"
 	"xmig/xen"
 )
 
@@ -169,6 +170,11 @@ func (n *Node) inspectDisks(ctx context.Context, g *jobs.Guest, b *blockers) err
 		if d.ReadOnly {
 			continue
 		}
+		alias, err := storage.AliasOf(v)
+		if err != nil {
+			return jobs.RetryLater(jobs.CodeStorage, "disk %s of vm %s on %s: %w", d.Name, g.Name, n.cfg.Name, err)
+		}
+		d.Proof, d.Alias = alias.Proof, alias.Name
 		for _, other := range users.Of(d.Path) {
 			if other != g.DomID {
 				b.add(d.Name, "disk_shared", "detach it there", "%s is attached to domain %d too", d.Path, other)

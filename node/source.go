@@ -89,7 +89,7 @@ func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error
 	}
 	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, limits: s.n.bandwidth.of(job)}
 	for _, disk := range job.Plan.Disks {
-		if disk.ReadOnly {
+		if !disk.Copied() {
 			continue
 		}
 		path, err := s.n.devicePath(ctx, job, disk)
@@ -136,7 +136,7 @@ func fileChannel(i int) string { return fmt.Sprintf("file%d", i) }
 // memoryChannel is the lane's channel of the memory image.
 const memoryChannel = "memory"
 
-// Pass makes one pass over all writable disks at once.
+// Pass makes one pass over all disks that are copied, at once.
 func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.PassKind) (jobs.PassReport, error) {
 	d, err := s.departure(job)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 	g, gctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
 	for _, disk := range job.Plan.Disks {
-		if disk.ReadOnly {
+		if !disk.Copied() {
 			continue
 		}
 		dev := d.devices[disk.Name]
@@ -316,6 +316,14 @@ func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
 		if h.said.Has(jobs.BACK, job.Epoch) { // the link must not go again after it was put back
 			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, h.node, job.Epoch)
+		}
+		for _, d := range job.Plan.Disks {
+			if !d.Shared {
+				continue
+			}
+			if err := storage.Flush(d.From); err != nil {
+				return jobs.RetryLater(jobs.CodeStorage, "shared disk %s of vm %s on %s: %w", d.Name, job.VM.Name, h.node, err)
+			}
 		}
 		if err := s.n.disarm(h, job); err != nil {
 			return err

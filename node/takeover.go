@@ -73,7 +73,7 @@ func (d *destination) whole(ctx context.Context, a *arrival, job jobs.Job, seal 
 		names = append(names, name)
 	}
 	for _, disk := range job.Plan.Disks {
-		if _, ok := seal.Roots[disk.Name]; !ok && !disk.ReadOnly {
+		if _, ok := seal.Roots[disk.Name]; !ok && disk.Copied() {
 			return jobs.Failed(jobs.CodeCorrupt, "vm %s: the seal leaves out disk %s", job.VM.Name, disk.Name)
 		}
 	}

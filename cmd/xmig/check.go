@@ -22,7 +22,7 @@ type checkCmd struct {
 	To          string        `placeholder:"HOST" help:"Where the VM would move (default: every host that is there)."`
 	Mode        string        `enum:"auto,live,suspend,cold" default:"auto" help:"How it would move: ${enum}."`
 	MaxDowntime time.Duration `default:"5s" help:"Longest blackout allowed, such as 800ms or 2m."`
-	Map         mapping       `placeholder:"disk=A:B,bridge=A:B" help:"What is called otherwise at the destination."`
+	Map         mapping       `placeholder:"disk=A:B,bridge=A:B,shared=A" help:"What is called otherwise at the destination, and which disks both hosts see."`
 }
 
 func (checkCmd) Help() string {

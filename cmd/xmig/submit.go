@@ -25,7 +25,7 @@ type submitCmd struct {
 	OnTimeout   string        `enum:"abort,hold,suspend" default:"abort" help:"What to do when the blackout does not get short enough: ${enum}."`
 	Verify      string        `enum:"delta,full,none" default:"delta" help:"What to compare at the end: ${enum}. full reads both disks again."`
 	KeepSource  time.Duration `default:"24h" help:"How long to keep the disks at the source as shadow, such as 24h."`
-	Map         mapping       `placeholder:"disk=A:B,bridge=A:B" help:"What is called otherwise at the destination: paths of disks or of directories, bridges."`
+	Map         mapping       `placeholder:"disk=A:B,bridge=A:B,shared=A" help:"What is called otherwise at the destination: paths of disks or of directories, bridges; and paths that both hosts see: what lies there is not copied."`
 	Reason      string        `placeholder:"TEXT" help:"Why, for those who read the job later."`
 
 	NotBefore moment  `placeholder:"TIME" help:"Start no earlier: 2026-12-01T02:00:00Z, or 2h for two hours from now."`

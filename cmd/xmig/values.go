@@ -65,9 +65,13 @@ func (m *mapping) Decode(ctx *kong.DecodeContext) error {
 	}
 	for _, item := range strings.Split(text, ",") {
 		kind, pair, _ := strings.Cut(item, "=")
+		if kind == "shared" && pair != "" {
+			m.Shared = append(m.Shared, pair)
+			continue
+		}
 		from, to, ok := strings.Cut(pair, ":")
 		if !ok || from == "" || to == "" {
-			return fmt.Errorf("map %q: want disk=FROM:TO or bridge=FROM:TO", item)
+			return fmt.Errorf("map %q: want disk=FROM:TO, bridge=FROM:TO or shared=PATH", item)
 		}
 		switch kind {
 		case "disk":
@@ -75,7 +79,7 @@ func (m *mapping) Decode(ctx *kong.DecodeContext) error {
 		case "bridge":
 			put(&m.Bridges, from, to)
 		default:
-			return fmt.Errorf("map %q: want disk=FROM:TO or bridge=FROM:TO", item)
+			return fmt.Errorf("map %q: want disk=FROM:TO, bridge=FROM:TO or shared=PATH", item)
 		}
 	}
 	return nil
