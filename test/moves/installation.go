@@ -30,8 +30,8 @@ type Installation interface {
 	// Proven makes sure that the guest runs on host at and nowhere else, whole,
 	// and that nothing half-made is left.
 	Proven(guest, at, job string)
-	// Obstacles are what stands against moving the guest.
-	Obstacles(guest string) []Obstacle
+	// Obstacles are what stands against moving the guest to a host.
+	Obstacles(guest, to string) []Obstacle
 	// Patience is how long anything may take to come about.
 	Patience() time.Duration
 }

@@ -138,7 +138,7 @@ func (s *simulation) Still() string {
 	return b.String()
 }
 
-func (s *simulation) Obstacles(string) []moves.Obstacle {
+func (s *simulation) Obstacles(_, _ string) []moves.Obstacle {
 	here, there := s.c.Hosts[0], s.c.Hosts[1]
 	var other *cluster.Guest
 	away := func() {

@@ -27,7 +27,7 @@ func ThereAndBack(t *testing.T, open Open, guest string, mode jobs.Mode, times i
 // Preflight has every obstacle named by the check, and nothing changed by it.
 func Preflight(t *testing.T, open Open, guest string) {
 	m := begin(t, open, guest)
-	for _, o := range m.Obstacles(guest) {
+	for _, o := range m.Obstacles(guest, m.there) {
 		t.Run(strings.ReplaceAll(o.Name, " ", "_"), func(t *testing.T) {
 			o.Place()
 			before := m.Still()

@@ -6,9 +6,8 @@ import (
 	"xmig/test/moves"
 )
 
-// Obstacles are put in a guest's way on xen2.
-func (l *lab) Obstacles(guest string) []moves.Obstacle {
-	there := l.Hosts()[1]
+// Obstacles are put in a guest's way on the host where it is to go.
+func (l *lab) Obstacles(guest, there string) []moves.Obstacle {
 	do := func(line string) func() { return func() { l.t.Helper(); l.on(there, line) } }
 	root := "/dev/vg0/" + guest + "-root"
 	return []moves.Obstacle{
@@ -26,33 +25,41 @@ func (l *lab) Obstacles(guest string) []moves.Obstacle {
 		},
 		{
 			Name:  "disk used by another guest",
-			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, other("db01", 96, root))),
+			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, intruder("db01", 96, root))),
 			Clear: do(fmt.Sprintf("xl destroy db01 && lvremove -q -y vg0/%s-root", guest)),
 			Named: []string{there, root, "attached to domain"},
 		},
 		{
-			Name: "name taken", Move: []string{"--from", l.Hosts()[0]},
-			Place: do(other(guest, 96, "")),
-			Clear: func() { l.t.Helper(); l.on(there, "xl destroy "+guest); l.awaitSeen(guest, l.Hosts()[0]) },
+			Name: "name taken", Move: []string{"--from", l.other(there)},
+			Place: do(intruder(guest, 96, "")),
+			Clear: func() { l.t.Helper(); l.on(there, "xl destroy "+guest); l.awaitSeen(guest, l.other(there)) },
 			Named: []string{there, "is called " + guest},
 		},
 		{
-			Name: "bridge missing", Move: []string{"--map", "bridge=xenbr0:xenbr1"},
-			Place: func() {}, // xen2 has no xenbr1
+			Name: "bridge missing", Move: []string{"--map", "bridge=xenbr0:xenbr7"},
+			Place: func() {}, // neither host has it
 			Clear: func() {},
-			Named: []string{there, "no bridge xenbr1"},
+			Named: []string{there, "no bridge xenbr7"},
 		},
 		{
 			Name:  "not enough memory",
-			Place: do(other("big", 920, "")),
+			Place: do(intruder("big", 920, "")),
 			Clear: do("xl destroy big"),
 			Named: []string{there, "MiB are free", "needs"},
 		},
 	}
 }
 
-// other is the line that builds a paused guest which is in the way.
-func other(name string, mib int, disk string) string {
+// other is the other host.
+func (l *lab) other(host string) string {
+	if hosts := l.Hosts(); hosts[0] != host {
+		return hosts[0]
+	}
+	return l.Hosts()[1]
+}
+
+// intruder is the line that builds a paused guest which is in the way.
+func intruder(name string, mib int, disk string) string {
 	if disk != "" {
 		disk = fmt.Sprintf("'phy:%s,xvda,w'", disk)
 	}
