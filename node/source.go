@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -246,7 +247,24 @@ func (s *source) mayStop(ctx context.Context, h *held, job jobs.Job) (xen.Domain
 	if state := stateOf(dom); state != jobs.VMRunning {
 		return dom, jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is %s now: only a guest that runs is stopped and moved", job.VM.Name, h.node, state)
 	}
-	return dom, nil
+	return dom, s.n.asPlanned(ctx, job, dom.ID)
+}
+
+// asPlanned makes sure that the guest has no disk that the plan leaves out: it
+// would stay behind, or the copy would open what bears its name over there.
+func (n *Node) asPlanned(ctx context.Context, job jobs.Job, domid int) error {
+	users, err := n.xl.DisksInUse(ctx)
+	if err != nil {
+		return jobs.RetryLater(jobs.CodeToolstack, "disks of vm %s on %s: %w", job.VM.Name, n.cfg.Name, err)
+	}
+	var planned []string
+	for _, d := range job.Plan.Disks {
+		planned = append(planned, d.From)
+	}
+	if more := users.Besides(domid, planned); len(more) > 0 {
+		return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s: attached since it was checked, and not copied: %s", job.VM.Name, n.cfg.Name, strings.Join(more, ", "))
+	}
+	return nil
 }
 
 // Drain tells what was sent of the guest's memory.
@@ -323,6 +341,11 @@ func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
 			}
 			if err := storage.Flush(d.From); err != nil {
 				return jobs.RetryLater(jobs.CodeStorage, "shared disk %s of vm %s on %s: %w", d.Name, job.VM.Name, h.node, err)
+			}
+		}
+		if job.Plan.SendsMemory() {
+			if err := s.n.asPlanned(ctx, job, job.Plan.Guest.DomID); err != nil {
+				return err
 			}
 		}
 		if err := s.n.disarm(h, job); err != nil {

@@ -58,6 +58,25 @@ func (u DiskUsers) Of(path string) []int {
 	return ids
 }
 
+// Besides names what a domain has open beside these paths: a disk that was
+// attached by somebody meanwhile.
+func (u DiskUsers) Besides(id int, paths []string) (more []string) {
+	known := map[string]bool{}
+	for _, p := range paths {
+		known[filepath.Clean(p)] = true
+		for _, t := range thingsAt(p) {
+			known[t] = true
+		}
+	}
+	for _, use := range u.uses {
+		if use.domid == id && !known[use.path] && !slices.ContainsFunc(use.things, func(t string) bool { return known[t] }) {
+			more = append(more, use.path)
+		}
+	}
+	slices.Sort(more)
+	return more
+}
+
 // Without leaves one domain out.
 func (u DiskUsers) Without(id int) DiskUsers {
 	return DiskUsers{slices.DeleteFunc(slices.Clone(u.uses), func(use diskUse) bool { return use.domid == id })}

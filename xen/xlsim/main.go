@@ -125,6 +125,7 @@ func commands() map[string]command {
 		"restore":         {"pe", (*call).restore, 1, 2},
 		"migrate":         {"Fedps:", (*call).migrate, 2, 2},
 		"migrate-receive": {"Fedp", (*call).migrateReceive, 0, 0},
+		"block-attach":    {"", (*call).blockAttach, 2, 2},
 		"block-list":      {"", (*call).blockList, 1, 1 << 10},
 		"network-list":    {"", (*call).networkList, 1, 1 << 10},
 		"uptime":          {"", (*call).uptime, 0, 1},
