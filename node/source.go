@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -247,24 +247,7 @@ func (s *source) mayStop(ctx context.Context, h *held, job jobs.Job) (xen.Domain
 	if state := stateOf(dom); state != jobs.VMRunning {
 		return dom, jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is %s now: only a guest that runs is stopped and moved", job.VM.Name, h.node, state)
 	}
-	return dom, s.n.asPlanned(ctx, job, dom.ID)
-}
-
-// asPlanned makes sure that the guest has no disk that the plan leaves out: it
-// would stay behind, or the copy would open what bears its name over there.
-func (n *Node) asPlanned(ctx context.Context, job jobs.Job, domid int) error {
-	users, err := n.xl.DisksInUse(ctx)
-	if err != nil {
-		return jobs.RetryLater(jobs.CodeToolstack, "disks of vm %s on %s: %w", job.VM.Name, n.cfg.Name, err)
-	}
-	var planned []string
-	for _, d := range job.Plan.Disks {
-		planned = append(planned, d.From)
-	}
-	if more := users.Besides(domid, planned); len(more) > 0 {
-		return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s: attached since it was checked, and not copied: %s", job.VM.Name, n.cfg.Name, strings.Join(more, ", "))
-	}
-	return nil
+	return dom, errors.Join(s.n.noneAttached(ctx, job, dom.ID), s.n.noneResized(ctx, job))
 }
 
 // Drain tells what was sent of the guest's memory.
@@ -344,9 +327,12 @@ func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
 			}
 		}
 		if job.Plan.SendsMemory() {
-			if err := s.n.asPlanned(ctx, job, job.Plan.Guest.DomID); err != nil {
+			if err := s.n.noneAttached(ctx, job, job.Plan.Guest.DomID); err != nil {
 				return err
 			}
+		}
+		if err := s.n.noneResized(ctx, job); err != nil {
+			return err
 		}
 		if err := s.n.disarm(h, job); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"os"
 	"slices"
 	"testing"
 
@@ -56,4 +57,26 @@ func TestAttachedMeanwhile(t *testing.T) {
 			equal(t, "disks here", names(t, a.disks("")), "more.xmig-shadow web01-xvda.xmig-shadow")
 		})
 	}
+}
+
+// TestResizedMeanwhile: a disk that is grown under way arrives as large as it is.
+func TestResizedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.host("a"), w.host("b")
+	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
+	a.run()
+	b.run()
+	job := newJob(a, b, vm, jobs.Suspend, 1)
+	job.Spec.BWLimit = 2 * mib
+	w.submit(job)
+	eventually(t, "the step", func() bool { return w.record(job1).Step == jobs.Seed })
+	must(t, os.Truncate(a.disks("web01-xvda"), 6*mib))
+	rec := w.final(job1)
+	if rec.State != jobs.Succeeded {
+		t.Fatalf("%s: %+v", rec.State, rec.Failure)
+	}
+	equal(t, "attempts", rec.Attempt, 2)
+	info, err := os.Stat(b.disks("web01-xvda"))
+	must(t, err)
+	equal(t, "size there", info.Size(), 6*mib)
 }
