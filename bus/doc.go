@@ -13,7 +13,8 @@
 //	bucket xmig_vms      no end         <vm-uuid>                       owner, epoch, attempt, claim; generation in its metadata
 //	bucket xmig_fleet    no end         {host|vm|job|incident|mute}.<id>  cordons and drains, pins and groups, wishes, answers to alerts
 //	bucket xmig_leases   ttl 30 s       <key>                           who acts
-//	bucket xmig_nodes    ttl 30 s       <node>                          inventory snapshot of a living host
+//	bucket xmig_nodes    ttl 30 s       <node>                          heartbeat of a living host: what is other than in its inventory
+//	bucket xmig_inventory no end        <node>                          all of a host, written when much of it changed
 //	plain  xmig.alert.post              a webhook's JSON; answered by one server, if a reply is asked for
 //	plain  xmig.progress.<job>          bars; never stored
 //	calls  xmig.node.<node>.<verb>      nats micro, one instance per node

@@ -24,6 +24,8 @@ const (
 	bucketNodes  = "nodes"
 	bucketFleet  = "fleet"
 
+	bucketInventory = "inventory"
+
 	tokenJob         = "job"
 	tokenEvent       = "event"
 	tokenProgress    = "progress"

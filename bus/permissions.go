@@ -27,6 +27,7 @@ func (n names) nodeRights(node string) (publish, subscribe []string) {
 		"$JS.ACK.*.*." + queue + "." + consumer + ".>",
 		n.kvKey(bucketJobs, node+".>"),
 		n.kvKey(bucketNodes, node),
+		n.kvKey(bucketInventory, node),
 		n.kvKey(bucketVMs, "*"),
 		n.kvKey(bucketLeases, "*"),
 		n.kvKey(bucketLeases, node+".>"),
@@ -35,7 +36,7 @@ func (n names) nodeRights(node string) (publish, subscribe []string) {
 		n.subject(tokenNode, "*", "*"), // the other end of a migration
 		n.coordinatorVerb("*"),
 	}
-	for _, b := range []string{bucketJobs, bucketVMs, bucketLeases, bucketNodes, bucketFleet} {
+	for _, b := range []string{bucketJobs, bucketVMs, bucketLeases, bucketNodes, bucketInventory, bucketFleet} {
 		kv := n.kvStream(b)
 		publish = append(publish,
 			"$JS.API.STREAM.INFO."+kv,

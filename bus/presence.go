@@ -9,13 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"xmig/jobs"
 )
-
-type storedHost struct {
-	Write string    `json:"write"`
-	Host  jobs.Host `json:"host"`
-}
 
 // Announcement says how a node makes itself known.
 type Announcement struct {
@@ -42,6 +39,10 @@ type Presence struct {
 	instance string
 	revision uint64
 	asked    chan chan struct{} // announcements that somebody waits for
+
+	inventory bucket
+	wrote     written
+	wanted    chan struct{} // holds one when somebody lacks the inventory
 }
 
 // Announce makes the node known and refuses a name that a living worker has:
@@ -60,7 +61,8 @@ func (b *Bus) Announce(ctx context.Context, a Announcement) (*Presence, error) {
 		}
 		a.Every = ttl / 3
 	}
-	p := &Presence{k: k, a: a, node: h.Node, instance: h.Instance, asked: make(chan chan struct{})}
+	p := &Presence{k: k, a: a, node: h.Node, instance: h.Instance, asked: make(chan chan struct{}),
+		inventory: b.bucket(bucketInventory), wanted: make(chan struct{}, 1)}
 	for {
 		err := p.enter(ctx, h)
 		if !errors.Is(err, errAgain) {
@@ -75,8 +77,11 @@ func (b *Bus) Announce(ctx context.Context, a Announcement) (*Presence, error) {
 // errAgain: the key changed while it was looked at.
 var errAgain = errors.New("again")
 
+// enter takes the name, and tells all of the host with it: an inventory is
+// written only by who has the name.
 func (p *Presence) enter(ctx context.Context, h jobs.Host) error {
-	value, err := p.encode(h)
+	h.Seen, p.wrote = time.Now(), written{}
+	value, err := Encode(storedHost{Write: rand.Text(), Host: &h})
 	if err != nil {
 		return err
 	}
@@ -87,8 +92,8 @@ func (p *Presence) enter(ctx context.Context, h jobs.Host) error {
 		return fmt.Errorf("presence of %s: %w", p.node, err)
 	case e.gone:
 	default:
-		other, err := decodeHost(e)
-		if err != nil {
+		other, err := p.k.b.inventories().host(ctx, e)
+		if err != nil && !errors.Is(err, errNoInventory) {
 			return err
 		}
 		// A worker holds the lock of its state directory: another instance
@@ -104,21 +109,22 @@ func (p *Presence) enter(ctx context.Context, h jobs.Host) error {
 	return err
 }
 
-func (p *Presence) encode(h jobs.Host) ([]byte, error) {
-	h.Seen = time.Now()
-	return Encode(storedHost{Write: rand.Text(), Host: h})
-}
-
 // Run announces the node again and again until ctx ends; then it takes the
 // name back, so that a restart need not wait. It ends early only with
 // *NameTakenError: another worker took the name, and this one must stop.
 func (p *Presence) Run(ctx context.Context) error {
 	tick := time.NewTicker(p.a.Every)
 	defer tick.Stop()
+	defer p.hear()()
 	for {
 		select {
 		case <-ctx.Done():
 			return p.leave(context.WithoutCancel(ctx))
+		case <-p.wanted:
+			p.wrote.revision = 0 // written anew
+			if err := p.beat(ctx); err != nil {
+				return err
+			}
 		case <-tick.C:
 			if err := p.beat(ctx); err != nil {
 				return err
@@ -130,6 +136,21 @@ func (p *Presence) Run(ctx context.Context) error {
 			close(done)
 		}
 	}
+}
+
+// hear has Run know that somebody asks for the inventory, until end is called.
+func (p *Presence) hear() (end func()) {
+	sub, err := p.k.b.nc.Subscribe(p.k.b.names.nodeVerb(p.node, verbTellAll), func(*nats.Msg) {
+		select {
+		case p.wanted <- struct{}{}:
+		default: // asked already
+		}
+	})
+	if err != nil {
+		p.k.b.log.Warn().Err(err).Msg("nobody can ask for the inventory") // the connection is closed
+		return func() {}
+	}
+	return func() { _ = sub.Unsubscribe() } // fails only on a closed connection
 }
 
 // Now has Run announce the node out of turn, and waits for it: what changed is
@@ -151,12 +172,12 @@ func (p *Presence) Now(ctx context.Context) {
 // beat announces the node once.
 func (p *Presence) beat(ctx context.Context) error {
 	h := p.a.Snapshot()
-	value, err := p.encode(h)
+	try, cancel := bounded(ctx, p.a.Every)
+	defer cancel()
+	value, err := p.heartbeat(try, h)
 	if err != nil {
 		return err
 	}
-	try, cancel := bounded(ctx, p.a.Every)
-	defer cancel()
 	rev, err := p.k.swap(try, p.node, value, p.revision)
 	switch {
 	case err == nil:
@@ -184,28 +205,39 @@ func (p *Presence) leave(ctx context.Context) error {
 	defer cancel()
 	if err := p.k.remove(ctx, p.node, p.revision); err != nil {
 		p.k.b.log.Debug().Err(err).Msg("presence runs out by itself")
+		return nil
+	}
+	if p.wrote.revision != 0 {
+		if err := p.inventory.remove(ctx, p.node, p.wrote.revision); err != nil {
+			p.k.b.log.Debug().Err(err).Msg("inventory left behind; the next worker of this name writes over it")
+		}
 	}
 	return nil
 }
 
-func decodeHost(e entry) (jobs.Host, error) {
-	var v storedHost
-	if err := Decode(e.value, &v); err != nil {
-		return jobs.Host{}, fmt.Errorf("presence of %s: %w", e.key, err)
-	}
-	return v.Host, nil
-}
-
 // Hosts lists the hosts that are alive, by name.
 func (b *Bus) Hosts(ctx context.Context) ([]jobs.Host, error) {
-	list, err := b.bucket(bucketNodes).all(ctx, "*")
+	k, inv := b.bucket(bucketNodes), b.inventories()
+	list, err := k.all(ctx, "*")
+	if err == nil {
+		err = inv.preload(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("hosts: %w", err)
 	}
 	var out []jobs.Host
 	var errs []error
 	for _, e := range list {
-		h, err := decodeHost(e)
+		h, err := inv.host(ctx, e)
+		for tries := 0; errors.Is(err, errNoInventory) && tries < 3; tries++ {
+			// It ended, or another worker took its name, between two reads.
+			if e, err = k.latest(ctx, e.key); err == nil && !e.gone {
+				h, err = inv.host(ctx, e)
+			}
+		}
+		if e.gone || errors.Is(err, jobs.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -223,18 +255,27 @@ type HostChange struct {
 	Gone bool
 }
 
-// WatchHosts tells every host that is alive and then every change, until ctx ends.
+// WatchHosts tells every host that is alive and then every change, until ctx
+// ends. A heartbeat whose inventory cannot be read tells nothing: the next does.
 func (b *Bus) WatchHosts(ctx context.Context, tell func(HostChange)) error {
+	inv := b.inventories()
+	if err := inv.preload(ctx); err != nil {
+		b.log.Debug().Err(err).Msg("inventories are read one by one")
+	}
 	return b.bucket(bucketNodes).watch(ctx, "*", func(e entry) {
 		if e.gone {
+			inv.forget(e.key)
 			tell(HostChange{Node: e.key, Gone: true})
 			return
 		}
-		h, err := decodeHost(e)
-		if err != nil {
-			b.log.Error().Err(err).Msg("host that cannot be read")
-			return
+		read, cancel := context.WithTimeout(ctx, oneTry)
+		defer cancel()
+		h, err := inv.host(read, e)
+		switch {
+		case err == nil:
+			tell(HostChange{Node: e.key, Host: h})
+		case ctx.Err() == nil:
+			b.log.Warn().Err(err).Msg("host that cannot be read")
 		}
-		tell(HostChange{Node: e.key, Host: h})
 	})
 }

@@ -171,6 +171,7 @@ func (b *Bus) streams(l Layout) []jetstream.StreamConfig {
 		keys(bucketVMs, "xmig: who owns a VM", recordHistory, 0),
 		keys(bucketFleet, "xmig: what was decided about hosts, VMs and jobs", recordHistory, 0),
 		keys(bucketLeases, "xmig: who acts", 1, l.LeaseTTL),
+		keys(bucketInventory, "xmig: what hosts have, where their heartbeats begin", 1, 0),
 		keys(bucketNodes, "xmig: hosts alive", 1, l.NodeTTL),
 	}
 }
