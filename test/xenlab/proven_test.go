@@ -69,7 +69,7 @@ func (l *lab) state(guest, host string) seen {
 xl list | sed -n 's/^GUEST/domain GUEST/p'
 for f in /etc/xen/GUEST.cfg; do [ -e $f ] && echo config $f; done
 for f in /etc/xen/auto/GUEST.cfg; do [ -L $f ] && echo link $f; done
-lvs --noheadings -o lv_name,lv_attr vg0 | sed -n 's/^ *\(GUEST-[a-z]*\) .\{4\}a.*/active \1/p'
+lvs --noheadings -o lv_name,lv_attr vg0 | sed -n 's/^ *\(GUEST-[a-z]*\) \+.\{4\}a.*/active \1/p'
 find /etc/xen /etc/xen/auto -maxdepth 1 -name '.*' -type f | sed 's/^/left /'
 ls /var/lib/xmig/arrivals /var/lib/xmig/staged 2>/dev/null | sed -n 's/^\([^/:]\+\)$/left session \1/p'
 pgrep -a -f '(^| )xmig (hold|xl-stub) ' | sed 's/^/left process /'
