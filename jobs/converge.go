@@ -76,9 +76,22 @@ func PassFits(f Flow, memory int64, passes []PassReport) bool {
 	if len(passes) == 0 || f.Sent <= 0 || f.Elapsed <= 0 || f.Sent >= memory {
 		return false
 	}
-	rate := max(1, carried(passes), int64(float64(f.Sent)/f.Elapsed.Seconds()))
 	last := passes[len(passes)-1].Elapsed
-	return last+last/4 < travel(float64(memory-f.Sent), rate)
+	return last+last/4 < remaining(f, memory, passes)
+}
+
+// PassDue: a pass that fits is made now, because few more will fit, or because
+// the last one is long over. One after the other they would take the source's
+// CPU and disks from the guest and from its memory, and for nothing: the last
+// of them finds all that the earlier ones would have.
+func PassDue(f Flow, memory int64, passes []PassReport, idle time.Duration) bool {
+	last := passes[len(passes)-1].Elapsed
+	return idle >= 3*last || remaining(f, memory, passes) < 3*last
+}
+
+// remaining is how long the rest of a running guest's memory takes.
+func remaining(f Flow, memory int64, passes []PassReport) time.Duration {
+	return travel(float64(memory-f.Sent), max(1, carried(passes), int64(float64(f.Sent)/f.Elapsed.Seconds())))
 }
 
 // carried is the best rate that passes showed of the wire, 0 if none sent

@@ -185,7 +185,7 @@ func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
 			}
 		})
 	}()
-	for m.another(news, stands) {
+	for m.another(news, stands, m.clock()) {
 		if _, perr := m.pass(ctx, DeltaPass); perr != nil {
 			cancel(perr)
 			<-stands
@@ -196,14 +196,16 @@ func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
 	return stopped, err
 }
 
-// another waits until one more delta pass would end in time; false: none will.
-func (m *Migration) another(news <-chan Flow, stands <-chan struct{}) bool {
+// another waits until one more delta pass is due and would end in time; false:
+// none will. ended is when the last one did.
+func (m *Migration) another(news <-chan Flow, stands <-chan struct{}, ended time.Time) bool {
 	for {
 		select {
 		case <-stands:
 			return false
 		case f := <-news:
-			if PassFits(f, m.rec.Plan.Guest.Memory, m.rec.Report.Passes) {
+			memory, passes := m.rec.Plan.Guest.Memory, m.rec.Report.Passes
+			if PassFits(f, memory, passes) && PassDue(f, memory, passes, m.clock().Sub(ended)) {
 				return true
 			}
 		}

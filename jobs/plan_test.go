@@ -138,6 +138,25 @@ func TestPassFitsAlone(t *testing.T) {
 	}
 }
 
+// TestPassDue: passes take a quarter of the time at most, but for the last ones.
+func TestPassDue(t *testing.T) {
+	f := Flow{Sent: 10 << 20, Elapsed: time.Second} // 9 s are left of 100 MiB
+	for _, c := range []struct {
+		pass, idle time.Duration
+		want       bool
+	}{
+		{time.Second, 0, false},
+		{time.Second, 2 * time.Second, false},
+		{time.Second, 3 * time.Second, true},
+		{4 * time.Second, 0, true},
+		{0, 0, true},
+	} {
+		if got := PassDue(f, 100<<20, []PassReport{{Elapsed: c.pass}}, c.idle); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 // flowing is a source whose memory flows until some delta passes were made.
 type flowing struct {
 	*fakeSource
@@ -148,10 +167,12 @@ type flowing struct {
 
 func (s *flowing) Stop(ctx context.Context, job Job, flow func(Flow)) (Stopped, error) {
 	s.ctx = ctx
-	for range 2 {
+	for made := 0; made < 2; {
 		flow(Flow{Sent: 1 << 20, Elapsed: time.Second})
 		select {
 		case <-s.passes:
+			made++
+		case <-time.After(time.Millisecond): // the next news
 		case <-ctx.Done():
 			return Stopped{}, context.Cause(ctx)
 		}
