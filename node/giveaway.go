@@ -122,7 +122,7 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 // runOn brings the guest of an attempt that is taken back to life, whatever
 // was left of it.
 func (s *source) runOn(ctx context.Context, h *held, job jobs.Job) error {
-	if err := s.awaitShutdown(ctx, h, job); err != nil {
+	if err := errors.Join(s.awaitShutdown(ctx, h, job), s.awaitLate(ctx, job)); err != nil {
 		return err
 	}
 	copies, err := s.n.copies(ctx, job.VM)
@@ -174,6 +174,51 @@ func (s *source) wake(ctx context.Context, h *held, d xen.Domain) error {
 		}
 	}
 	return h.xl.ResumeSuspended(ctx, d.ID)
+}
+
+// lateSuspend is how long a guest is waited for that answered the request to
+// suspend and did not in libxl's minute; all of that time it stops its devices.
+const lateSuspend = 3 * time.Minute
+
+// awaitLate waits for a guest that will suspend though nobody wants it any
+// more: one that is let be would stand still later, and nobody would wake it.
+func (s *source) awaitLate(ctx context.Context, job jobs.Job) error {
+	for end := s.n.now().Add(lateSuspend); s.isLate(job.ID) && s.n.now().Before(end); {
+		copies, err := s.n.copies(ctx, job.VM)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(copies, func(d xen.Domain) bool { return stateOf(d) == jobs.VMRunning }) {
+			break
+		}
+		if err := sleep(ctx, waitEvery); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.late, job.ID)
+	return nil
+}
+
+// stoppedByUs: in this boot an attempt asked the guest to suspend, and no later
+// one took it away.
+func (n *Node) stoppedByUs(vm jobs.VMRef) bool {
+	_, entries, err := n.open(vm)
+	if err != nil {
+		return false // told where its promises are needed
+	}
+	said := promises(entries)
+	h := held{vm: vm, node: n.cfg.Name, entries: entries}
+	var asked stopping
+	found, err := h.told(factStopping, said.Highest(), &asked)
+	return found && err == nil && asked.Boot == n.bootID && !said.Has(jobs.DONE, said.Highest())
+}
+
+func (s *source) isLate(job string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.late[job]
 }
 
 // awaitShutdown waits for a guest that was asked to shut down and has not: one

@@ -94,7 +94,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	}
 	n.bandwidth = newBandwidth(cfg.BWLimit)
 	n.manifests = manifests{filepath.Join(cfg.StateDir, "manifests"), log}
-	n.src = &source{n: n, open: map[string]*departure{}}
+	n.src = &source{n: n, open: map[string]*departure{}, late: map[string]bool{}}
 	n.dst = &destination{n: n, open: map[string]*arrival{}}
 	return n, nil
 }

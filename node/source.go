@@ -22,6 +22,7 @@ type source struct {
 	n    *Node
 	mu   sync.Mutex
 	open map[string]*departure // by job
+	late map[string]bool       // jobs whose guest may suspend though xl waits for it no more
 }
 
 // departure is one job's lane and devices at the source.
@@ -215,7 +216,9 @@ func (s *source) Stop(ctx context.Context, job jobs.Job, told func(jobs.Flow)) (
 		return jobs.Stopped{}, s.n.mustBeHalted(ctx, job.VM)
 	}
 	if job.Plan.Mode == jobs.Live {
-		return s.sendLive(ctx, job, told)
+		stopped, err := s.sendLive(ctx, job, told)
+		s.noteLate(job, err)
+		return stopped, err
 	}
 	var out jobs.Stopped
 	err := s.n.hold(ctx, job.VM, func(h *held) error {
@@ -232,7 +235,16 @@ func (s *source) Stop(ctx context.Context, job jobs.Job, told func(jobs.Flow)) (
 		}
 		return s.save(ctx, h, job, dom)
 	})
+	s.noteLate(job, err)
 	return out, err
+}
+
+func (s *source) noteLate(job jobs.Job, err error) {
+	if xen.MaySuspendLate(err) {
+		s.mu.Lock()
+		s.late[job.ID] = true
+		s.mu.Unlock()
+	}
 }
 
 // mayStop: the attempt is not over, did not stop the guest before, and it runs.

@@ -2,6 +2,7 @@ package xen
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -46,6 +47,14 @@ func (x XL) Migrate(ctx context.Context, id int, transport string) error {
 // that nobody hears would leave the copy behind.
 func (x XL) Receive(ctx context.Context, in, out *os.File) error {
 	return x.act(ctx, effect{args: []string{"migrate-receive", "-p"}, stdin: in, stdout: out, heard: true})
+}
+
+// MaySuspendLate tells of a save or migration that failed whether the guest had
+// answered the request to suspend, and did not within libxl's minute: it will,
+// and nobody waits for it any more.
+func MaySuspendLate(err error) bool {
+	var failed *CommandError
+	return errors.As(err, &failed) && strings.Contains(failed.Stderr, "guest did not suspend, timed out")
 }
 
 // ShellCommand is argv as a command line for sh, in whose place it runs.

@@ -259,12 +259,14 @@ func (c domainConfig) argument(key string) (string, bool) {
 
 // Words of a guest's command line that make it a difficult one: it does not
 // answer the request. With xlsim.suspend=never it says so beforehand
-// (control/feature-suspend is 0), with =ignore it does not.
+// (control/feature-suspend is 0), with =ignore it does not. With =late it
+// answers the first request and suspends a second after that was given up.
 const (
 	argSuspend  = "xlsim.suspend"
 	argShutdown = "xlsim.shutdown"
 	argNever    = "never"
 	argIgnore   = "ignore"
+	argLate     = "late"
 )
 
 // deaf: the guest does not answer what the argument is about.

@@ -36,7 +36,8 @@ type reply struct {
 var (
 	errNotPaused  = errors.New("not paused")
 	errNoAnswer   = errors.New("does not answer: paused, suspended or shut down")
-	controlErrors = map[string]error{errNotPaused.Error(): errNotPaused, errNoAnswer.Error(): errNoAnswer}
+	errLate       = errors.New("answers, and suspends later")
+	controlErrors = map[string]error{errNotPaused.Error(): errNotPaused, errNoAnswer.Error(): errNoAnswer, errLate.Error(): errLate}
 )
 
 // controlTimeout bounds an order: writes under way are finished first, and a

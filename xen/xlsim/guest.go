@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,7 @@ type guest struct {
 	reason    int   // of its shutdown
 	asked     int   // a shutdown that waits for the guest to run
 	stands    bool
+	late      bool     // it has once answered a request to suspend, to do it later
 	down      chan int // its shutdown, once
 }
 
@@ -263,6 +265,16 @@ func (g *guest) suspend() error {
 	defer g.mu.Unlock()
 	if g.paused || g.suspended || g.reason >= 0 || g.config.deaf(argSuspend) {
 		return errNoAnswer
+	}
+	if value, _ := g.config.argument(argSuspend); value == argLate && !g.late {
+		g.late = true
+		time.AfterFunc(g.call.spec.SuspendTimeout+time.Second, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.suspended = true
+			g.apply()
+		})
+		return errLate
 	}
 	g.suspended = true
 	g.apply()

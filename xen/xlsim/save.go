@@ -142,10 +142,14 @@ func (s *saving) suspend() error {
 			return nil
 		})
 	}
-	if !errors.Is(err, errNoAnswer) && !errors.Is(err, errNotRunning) {
+	if !errors.Is(err, errNoAnswer) && !errors.Is(err, errNotRunning) && !errors.Is(err, errLate) {
 		return err
 	}
 	time.Sleep(s.c.spec.SuspendTimeout)
+	if errors.Is(err, errLate) { // as the emulated lab told it
+		fmt.Fprintf(s.c.stderr, "libxl: error: libxl_dom_suspend.c:372:suspend_common_wait_guest_timeout: Domain %d:guest did not suspend, timed out\n", s.d.ID)
+		return errNoAnswer
+	}
 	fmt.Fprintf(s.c.stderr, "libxl: error: libxl_dom_suspend.c:269:domain_suspend_common_pvcontrol_suspending: Domain %d:guest didn't acknowledge suspend, cancelling request\n", s.d.ID)
 	h, err := lockHost(s.c.dir)
 	if err != nil {
