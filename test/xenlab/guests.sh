@@ -6,7 +6,7 @@ declare -A guest_type=([d1]=pv [h1]=pvh)
 declare -A guest_uuid=([d1]=5f0e7c1a-0000-4000-8000-0000000000d1 [h1]=5f0e7c1a-0000-4000-8000-0000000000a1 [c1]=5f0e7c1a-0000-4000-8000-0000000000c1)
 guest_disks=(root:xvda:40 swap:xvdb:16 data:xvdc:32) # name:vdev:MiB
 guest_memory=144 # MiB; the kernel and three block frontends take 90
-guest_work=(lab.ram=16 lab.rate=131072 lab.dirty=262144)
+guest_work=(lab.ram=16 lab.rate=65536 lab.dirty=131072) # MiB, bytes per second: an emulated CPU has much to do with that
 
 # guests makes the guests anew and returns when all of them beat.
 guests() {
