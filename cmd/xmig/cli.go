@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"xmig/jobs/coordinator"
 )
 
 // grammar is the whole command line.
@@ -76,7 +78,7 @@ func newParser(g *grammar, out, errs io.Writer) (*kong.Kong, error) {
 		kong.Writers(out, errs),
 		kong.DefaultEnvars("XMIG"),
 		kong.Resolvers(&settings{}),
-		kong.Vars{"config_file": defaultConfig},
+		kong.Vars{"config_file": defaultConfig, "hours": coordinator.HoursForm},
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{

@@ -23,6 +23,7 @@ type coordinatorSettings struct {
 	Sync          string // how its own bus writes; empty: the bus is another's
 	MaxOut, MaxIn int    // migrations per host and way at a time; 0: default
 	MaxAll        int    // migrations at a time in all; 0: as many as there are hosts
+	Hours         []hours
 	Hooks         string // directory of what runs around drains; empty: none
 
 	Rules                alert.Rules // about alerts; none: nothing is done about them
@@ -112,6 +113,9 @@ func newDecider(b *bus.Bus, set coordinatorSettings, log zerolog.Logger) *coordi
 		limits.In = set.MaxIn
 	}
 	limits.Cluster = set.MaxAll
+	for _, h := range set.Hours {
+		limits.Hours = append(limits.Hours, coordinator.Hours(h))
+	}
 	var run coordinator.Hooks
 	if set.Hooks != "" {
 		run = hooks{dir: set.Hooks, log: log}

@@ -29,11 +29,12 @@ type serverCmd struct {
 	NodeTTL   time.Duration `name:"node-ttl" default:"30s" help:"A host that says nothing is gone after it; whole seconds."`
 	KeepEvent time.Duration `name:"keep-events" default:"720h" help:"How long events are kept."`
 
-	MaxOut  int    `default:"2" help:"Migrations away from one host at a time."`
-	MaxIn   int    `default:"2" help:"Migrations to one host at a time."`
-	MaxAll  int    `default:"0" help:"Migrations at a time in all (0: as many as there are hosts)."`
-	Hooks   string `placeholder:"DIR" type:"path" help:"Executables to run around drains: before-drain, after-drain, before-restore, after-restore; one that is missing is no error, one before that fails refuses."`
-	Durable string `name:"sync" enum:"always,lazy" default:"always" help:"When the embedded bus calls fsync: ${enum}. lazy may lose acknowledged records with the host's power."`
+	MaxOut  int     `default:"2" help:"Migrations away from one host at a time."`
+	MaxIn   int     `default:"2" help:"Migrations to one host at a time."`
+	MaxAll  int     `default:"0" help:"Migrations at a time in all (0: as many as there are hosts)."`
+	Hours   []hours `placeholder:"HOURS" help:"Other limits at some times, by this server's clock: ${hours}. The first that holds counts; 0 lets nothing start. May be given several times."`
+	Hooks   string  `placeholder:"DIR" type:"path" help:"Executables to run around drains: before-drain, after-drain, before-restore, after-restore; one that is missing is no error, one before that fails refuses."`
+	Durable string  `name:"sync" enum:"always,lazy" default:"always" help:"When the embedded bus calls fsync: ${enum}. lazy may lose acknowledged records with the host's power."`
 	httpFlags
 	Health bool `help:"Ask the server that uses --state-dir whether it is well: exit 0 or 1."`
 }
@@ -56,6 +57,7 @@ The same in /etc/xmig/xmig.toml:
     [server]
     listen = "10.0.0.1:4222"
     max-in = 2
+    hours = ["mon-fri 08:00-18:00 out=1 in=1", "sun 02:00-04:00 all=0"]
     http = "10.0.0.1:8480"
     http-clients = "/etc/xmig/clients.toml"
     rules = "/etc/xmig/rules.toml"`
@@ -81,7 +83,7 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 		}
 		c.ServerName = strings.ReplaceAll(host, " ", "-")
 	}
-	set.Node, set.MaxOut, set.MaxIn, set.MaxAll, set.Hooks = c.ServerName, c.MaxOut, c.MaxIn, c.MaxAll, c.Hooks
+	set.Node, set.MaxOut, set.MaxIn, set.MaxAll, set.Hours, set.Hooks = c.ServerName, c.MaxOut, c.MaxIn, c.MaxAll, c.Hours, c.Hooks
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return usage("state directory: %w; give --state-dir", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"xmig/jobs"
+	"xmig/jobs/coordinator"
 )
 
 // size is a number of bytes on the command line: 200MiB, 1.5GiB, 4096.
@@ -52,6 +53,16 @@ func (v *rate) UnmarshalText(text []byte) error {
 	}
 	*v = rate(n)
 	return nil
+}
+
+// hours are limits for a part of the week.
+type hours coordinator.Hours
+
+// UnmarshalText reads them from a flag, the environment or the config file.
+func (v *hours) UnmarshalText(text []byte) error {
+	h, err := coordinator.ParseHours(string(text))
+	*v = hours(h)
+	return err
 }
 
 // mapping is what is called otherwise at the destination: disk=A:B,bridge=A:B.

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -56,6 +58,26 @@ func TestMapping(t *testing.T) {
 		if _, _, err := parse(t, "submit", "web01", "--map="+bad); err == nil {
 			t.Errorf("--map %q was taken", bad)
 		}
+	}
+}
+
+// TestHours: by the flag, given twice, and by the file.
+func TestHours(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "xmig.toml")
+	if err := os.WriteFile(file, []byte(`server.hours = ["mon-fri 08:00-18:00 out=1 in=1", "sun 02:00-04:00 all=0"]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"server", "--hours", "mon-fri 08:00-18:00 out=1 in=1", "--hours", "sun 02:00-04:00 all=0"},
+		{"server", "--config", file},
+	} {
+		g, _, err := parse(t, args...)
+		if err != nil || len(g.Server.Hours) != 2 || g.Server.Hours[1].Text != "sun 02:00-04:00 all=0" {
+			t.Errorf("%v: %v, %v", args, g.Server.Hours, err)
+		}
+	}
+	if _, _, err := parse(t, "server", "--hours", "sometimes"); err == nil {
+		t.Error("--hours sometimes was taken")
 	}
 }
 

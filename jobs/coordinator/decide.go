@@ -54,9 +54,9 @@ func (f *fleet) mustWait(r *jobs.Record) string {
 	case from == nil:
 		return fmt.Sprintf("host %s is not there", r.Source)
 	case from.out >= f.limits.Out:
-		return fmt.Sprintf("%d of %d moves away from %s are under way", from.out, f.limits.Out, r.Source)
+		return fmt.Sprintf("%d of %d moves away from %s are under way%s", from.out, f.limits.Out, r.Source, f.limits.by)
 	case f.running >= f.limits.Cluster:
-		return fmt.Sprintf("%d of %d moves are under way in all", f.running, f.limits.Cluster)
+		return fmt.Sprintf("%d of %d moves are under way in all%s", f.running, max(0, f.limits.Cluster), f.limits.by)
 	}
 	return ""
 }

@@ -25,9 +25,12 @@ type Snapshot struct {
 
 // Limits bound what runs at once.
 type Limits struct {
-	Out     int // migrations away from a host at a time
-	In      int // migrations onto a host at a time
-	Cluster int // migrations in all; 0: as many as there are hosts
+	Out     int     // migrations away from a host at a time
+	In      int     // migrations onto a host at a time
+	Cluster int     // migrations in all; 0: as many as there are hosts
+	Hours   []Hours // other limits at some times
+
+	by string // the hours that these limits come from, as a reason says it
 }
 
 // DefaultLimits keep a gigabit link and an ordinary disk busy; more moves at
@@ -68,7 +71,7 @@ type seenAt struct {
 }
 
 func newFleet(s Snapshot, l Limits) *fleet {
-	f := &fleet{Snapshot: s, limits: l, rooms: make(map[string]*room, len(s.Hosts)), shadows: map[string][]*room{}, moving: map[string]struct{}{}, kept: map[string]struct{}{}}
+	f := &fleet{Snapshot: s, limits: l.At(s.Now), rooms: make(map[string]*room, len(s.Hosts)), shadows: map[string][]*room{}, moving: map[string]struct{}{}, kept: map[string]struct{}{}}
 	if f.limits.Cluster == 0 {
 		f.limits.Cluster = max(len(s.Hosts), f.limits.Out)
 	}
@@ -264,7 +267,7 @@ func (f *fleet) shut(r *room) string {
 	if r.bars != "" || r.in < f.limits.In {
 		return r.bars
 	}
-	return fmt.Sprintf("%d of %d moves onto %s are under way", r.in, f.limits.In, r.host.Node)
+	return fmt.Sprintf("%d of %d moves onto %s are under way%s", r.in, f.limits.In, r.host.Node, f.limits.by)
 }
 
 // poolOf finds the pool of a host that a path lies in: the one with the
