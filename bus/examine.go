@@ -93,7 +93,7 @@ func (b *Bus) Examine(ctx context.Context) []jobs.Finding {
 			}
 		}
 		if want.Name == b.names.stream(streamDead) && info.State.Msgs > 0 {
-			add(jobs.Warn, "dead", "`xmig job ls --active` shows whether one waits; the doorbell is rung anew while a job is not over", "%d doorbells were given up, the last %s", info.State.Msgs, info.State.LastTime.UTC().Format(time.RFC3339))
+			add(jobs.Warn, "dead", "`xmig job ls --dead` shows which jobs still wait for one, and what to do", "%d doorbells were given up in the time that events are kept, the last %s", info.State.Msgs, info.State.LastTime.UTC().Format(time.RFC3339))
 		}
 	}
 	for n := range copies {

@@ -45,6 +45,7 @@ type jobLsCmd struct {
 	Active bool   `help:"Only jobs that have not ended."`
 	VM     string `name:"vm" placeholder:"NAME" help:"Only jobs of this VM."`
 	State  string `placeholder:"STATE" help:"Only jobs in this state, such as rolled_back."`
+	Dead   bool   `help:"Only jobs that somebody must look at: that gave up and were not tried again, that are indeterminate, or that their worker never answers for; with what to do."`
 }
 
 func (jobLsCmd) Help() string {
@@ -52,10 +53,14 @@ func (jobLsCmd) Help() string {
 
     xmig job ls
     xmig job ls --vm web01 -o json
+    xmig job ls --dead
     xmig job ls --state indeterminate`
 }
 
 func (c *jobLsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
+	if c.Dead && (c.Active || c.State != "" || c.VM != "") {
+		return usage("--dead lists all that somebody must look at: give it alone")
+	}
 	if c.State != "" && !slices.Contains(jobs.States(), jobs.State(c.State)) {
 		return usage("state %q: want one of %v", c.State, jobs.States())
 	}
@@ -70,10 +75,10 @@ func (c *jobLsCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil && all == nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(r jobs.Record) bool {
-		return c.Active && r.State.Final() || c.State != "" && string(r.State) != c.State ||
-			c.VM != "" && r.VM.Name != c.VM && r.VM.UUID != c.VM
-	})
+	if c.Dead { // of all of them: whether one was tried again is seen in others
+		return errors.Join(err, lsDead(ask, g, t, b, all))
+	}
+	all = c.only(all)
 	if g.Output == "json" {
 		if perr := printJSON(t.Out, list(all)); perr != nil {
 			return perr

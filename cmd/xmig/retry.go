@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"xmig/bus"
 	"xmig/jobs"
 )
 
@@ -19,7 +20,7 @@ type jobRetryCmd struct {
 func (jobRetryCmd) Help() string {
 	return `Submits a job that did not succeed once more, as it was asked for then; the new
 job names the old one. Disks that it left at the destination are used again where
-they can be.
+they can be. A job whose doorbell was given up (xmig job ls --dead) goes on itself.
 
 Examples:
 
@@ -37,6 +38,9 @@ func (c *jobRetryCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	case old.State == jobs.Indeterminate:
 		return jobs.Failed(jobs.CodeConflict, "job %s is indeterminate: `xmig resolve %s` first", old.ID, old.ID)
 	case !old.State.Final():
+		if revived, err := revive(ctx, g, b, old); revived || err != nil {
+			return c.goesOn(ctx, g, t, b, old, err)
+		}
 		return jobs.Failed(jobs.CodeConflict, "job %s has not ended: it is %s", old.ID, old.State)
 	case old.State == jobs.Succeeded:
 		return jobs.Failed(jobs.CodeConflict, "job %s succeeded: nothing is left to try", old.ID)
@@ -47,11 +51,18 @@ func (c *jobRetryCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if c.Detach {
-		if g.Output == "json" {
-			return printJSON(t.Out, rec)
-		}
-		_, err = fmt.Fprintln(t.Out, rec.ID)
+	return c.goesOn(ctx, g, t, b, rec, nil)
+}
+
+// goesOn follows the job that was made, or revived.
+func (c *jobRetryCmd) goesOn(ctx context.Context, g *globals, t *terminal, b *bus.Bus, rec jobs.Record, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case c.Detach && g.Output == "json":
+		return printJSON(t.Out, rec)
+	case c.Detach:
+		_, err := fmt.Fprintln(t.Out, rec.ID)
 		return err
 	}
 	return await(ctx, g, t, b, []string{rec.ID}, c.WaitFor, liveLines(g, t))
