@@ -30,21 +30,66 @@ func (p *Process) send(sig syscall.Signal) {
 	}
 }
 
-// SignalCommand hits the commands of the host's toolstack that are at work with
-// this word, and tells whether there was one. The holder above each stays.
-func (h *Host) SignalCommand(word string, sig syscall.Signal) (hit bool) {
+// Signal hits those processes of the host that are no daemon and whose command
+// line begins with the first word and has all others, its toolstack's commands
+// and what belongs to them, and tells whether there was one.
+func (h *Host) Signal(sig syscall.Signal, begin string, words ...string) (hit bool) {
 	h.c.t.Helper()
 	all, err := running(h.Dir)
 	if err != nil {
 		h.c.t.Fatal(err)
 	}
 	for pid, line := range all {
-		if strings.HasPrefix(line, "xlsim ") && strings.Contains(line, " xl "+word) {
-			err := syscall.Kill(pid, sig)
-			hit = hit || err == nil
+		meant := strings.HasPrefix(line, begin)
+		for _, w := range words {
+			meant = meant && strings.Contains(line+" ", w)
 		}
+		if !meant {
+			continue
+		}
+		err := syscall.Kill(pid, sig)
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			h.c.t.Fatal(err)
+		}
+		hit = hit || err == nil
 	}
 	return hit
+}
+
+// Freeze stops all that runs on the host, its guests too, as a machine does
+// that hangs.
+func (h *Host) Freeze() {
+	h.c.t.Helper()
+	for stopped := map[int]bool{}; ; {
+		all, err := running(h.Dir)
+		if err != nil {
+			h.c.t.Fatal(err)
+		}
+		before := len(stopped)
+		for pid := range all {
+			stopped[pid] = true
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+				h.c.t.Fatal(err)
+			}
+		}
+		if len(stopped) == before { // none was started while we looked
+			return
+		}
+	}
+}
+
+// Thaw lets it go on.
+func (h *Host) Thaw() {
+	h.c.t.Helper()
+	all, err := running(h.Dir)
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+	for pid := range all {
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+			h.c.t.Fatal(err)
+		}
+	}
 }
 
 // PowerOff ends all that runs on the host at once: its worker, its toolstack's
@@ -76,7 +121,7 @@ func (h *Host) PowerOn() {
 	h.Node.Start()
 }
 
-// smallDisk is what a host's state directory holds with Settings.SmallDisks.
+// smallDisk is what a host's state directory holds with Settings.Harmed.
 const smallDisk = 24 << 20
 
 // mountSmall gives the host's state directory a disk of its own that can be filled.
@@ -132,6 +177,7 @@ func (c *Cluster) SlowStep(step jobs.StepName, d time.Duration, here, there *Hos
 	case jobs.SealStep:
 		there.Slow("list", d)
 		there.Slow("create", d) // of a cold move
+		there.Change(func(h *xlsim.HostSpec) { h.ReadyDelay = d })
 	case jobs.Prepare:
 		here.Slow("xenstore-ls", d)
 	case jobs.Seed, jobs.Converge:

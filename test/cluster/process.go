@@ -106,27 +106,10 @@ func (p *Process) end() {
 	}
 }
 
-// Kill ends by SIGKILL those processes of the host that are no daemon and whose
-// command line begins with the first word and has all others: its toolstack
-// commands and what belongs to them. None is well too: it may have ended.
+// Kill ends such processes (Signal) by SIGKILL. None is well too: it may have ended.
 func (h *Host) Kill(begin string, words ...string) {
 	h.c.t.Helper()
-	all, err := running(h.Dir)
-	if err != nil {
-		h.c.t.Fatal(err)
-	}
-	for pid, line := range all {
-		meant := strings.HasPrefix(line, begin)
-		for _, w := range words {
-			meant = meant && strings.Contains(line+" ", w)
-		}
-		if !meant {
-			continue
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			h.c.t.Fatal(err)
-		}
-	}
+	h.Signal(syscall.SIGKILL, begin, words...)
 }
 
 // running lists the processes that run the binary and have word among their

@@ -2,7 +2,7 @@ package matrix
 
 import (
 	"context"
-	"math/rand/v2"
+	"encoding/json"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,9 +20,12 @@ const (
 	// news of its begin.
 	slow     = 1500 * time.Millisecond
 	patience = 3 * time.Minute
+	// heartbeat is as rare as the lease's time allows: each has three commands of
+	// a host's toolstack run, which is most of what an idle cluster costs.
+	heartbeat = cluster.TTL / 3
 )
 
-// scene is a cell at work.
+// scene is a course at work: one guest that goes back and forth.
 type scene struct {
 	*testing.T
 	c           *cluster.Cluster
@@ -31,89 +34,180 @@ type scene struct {
 	job         string
 }
 
-// strike plays one cell.
-func strike(t *testing.T, c cell, dice *rand.Rand, o *outcome) {
-	s := &scene{T: t, c: cluster.New(t, cluster.Settings{Harmed: true})}
-	s.here, s.there = s.c.Hosts[0], s.c.Hosts[1]
-	s.vm = s.c.Guest(s.here, cluster.GuestSpec{Name: "web01"})
-	s.c.AwaitSeen(s.vm, s.here)
-	s.job = s.c.Submit(s.vm, s.here, s.there, s.c.SlowStep(c.step, slow, s.here, s.there)...)
-	o.late = !s.await(c)
-	if c.moment == within {
-		time.Sleep(time.Duration(dice.Int64N(int64(slow) / 2))) // any time in the step is right; the seed says which
+func newScene(t *testing.T, trials []trial) *scene {
+	guest := cluster.GuestSpec{Name: "web01"}
+	if slices.ContainsFunc(trials, func(tr trial) bool { return tr.mode == jobs.Live }) {
+		guest.Type = "pvh"
 	}
-	begin := time.Now()
-	mend, struck := s.hit(c)
-	o.late = o.late || !struck
-	s.c.SlowStep(c.step, 0, s.here, s.there)
-	mend()
+	s := &scene{T: t, c: cluster.New(t, cluster.Settings{Harmed: true, Node: []string{"--heartbeat", heartbeat.String()}})}
+	s.here, s.there = s.c.Hosts[0], s.c.Hosts[1]
+	s.vm = s.c.Guest(s.here, guest)
+	return s
+}
+
+// play plays one trial.
+func (s *scene) play(o *outcome) {
+	c, dice := o.cell, o.dice()
+	s.c.AwaitSeen(s.vm, s.here)
+	s.submit(c)
+	reached := s.await(c)
+	if c.moment == within {
+		time.Sleep(time.Duration(dice.Int64N(int64(c.span())))) // any time in the step is right; the seed says which
+	}
+	at := time.Now()
+	mend, struck := s.hit(c.target, c.manner, c.process)
+	if o.also != nil {
+		time.Sleep(o.also.behind)
+		mend = s.hitToo(o.also, mend)
+	}
+	s.mend(o.trial, mend)
 	rec := s.settled(o)
-	at := s.here
+	o.late = !reached || !struck || c.moment == within && ended(rec, c.step, at)
 	if rec.State == jobs.Succeeded {
-		at = s.there
+		s.here, s.there = s.there, s.here
 	}
 	s.c.AwaitHosts()
-	s.c.Proven(s.vm, at, s.job)
-	o.took, o.attempts, o.blackout = time.Since(begin), rec.Attempt, rec.Report.Blackout
-	if !t.Failed() {
-		o.result = string(rec.State) + ", runs on " + map[bool]string{true: "source", false: "destination"}[at == s.here]
+	s.c.Proven(s.vm, s.here, s.job)
+	o.took, o.attempts, o.blackout = time.Since(at), rec.Attempt, rec.Report.Blackout
+	if !s.Failed() {
+		o.result = string(rec.State) + ", runs on " + map[bool]string{true: "destination", false: "source"}[rec.State == jobs.Succeeded]
 	}
+}
+
+// slowFrom has the steps that are made slow by what earlier steps do too: only when
+// the one before them begins.
+var slowFrom = map[jobs.StepName]jobs.StepName{jobs.SealStep: jobs.Stream, jobs.HandOver: jobs.SealStep}
+
+// submit has the guest moved, in a step that takes a while.
+func (s *scene) submit(c cell) {
+	s.Helper()
+	if c.step == jobs.Seed || c.step == jobs.Converge {
+		s.forgetCopies()
+	}
+	flags := []string{"--mode", string(c.mode)}
+	from, waits := slowFrom[c.step]
+	if !waits {
+		flags = append(flags, s.c.SlowStep(c.step, slow, s.here, s.there)...)
+	}
+	s.job = s.c.Submit(s.vm, s.here, s.there, flags...)
+	if waits && s.reach(from, "step.begin") {
+		s.c.SlowStep(c.step, slow, s.here, s.there)
+	}
+	if c.mode == jobs.Live && c.step == jobs.Settle && s.reach(jobs.Resume, "step.begin") {
+		// The destination tells what it has before the source lets go, and xl with it.
+		s.there.Slow("list", slow)
+	}
+}
+
+// forgetCopies has the seed send all of the disks.
+func (s *scene) forgetCopies() {
+	s.Helper()
+	var kept []jobs.KeptDisk
+	r := s.c.Command("shadow", "ls", "-o", "json")
+	if err := json.Unmarshal([]byte(r.Stdout), &kept); err != nil || r.Code != 0 {
+		s.Fatalf("shadow ls: exit code %d, %v: %s%s", r.Code, err, r.Stdout, r.Stderr)
+	}
+	for _, d := range kept {
+		if r := s.c.Command("shadow", "prune", "--force", d.Path); r.Code != 0 {
+			s.Fatalf("shadow prune %s: exit code %d: %s%s", d.Path, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+}
+
+// span is in how much of the slow step a strike within it may come. The
+// hand-over of a live move looks at the guest before xl gives it away and after,
+// each time slowly.
+func (c cell) span() time.Duration {
+	if c.mode == jobs.Live && c.step == jobs.HandOver {
+		return 2*slow - slow/3
+	}
+	return slow / 2
 }
 
 // await waits for the cell's moment, by the story that the job's worker tells;
 // false: the job ended before.
 func (s *scene) await(c cell) bool {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	want, step := "step.begin", c.step
-	switch {
-	case c.moment == after && c.step == jobs.HandOver:
-		want = "handover"
-	case c.moment == after:
-		want = "step.end"
-	case c.moment == before:
-		want = "step.end"
+	if c.moment == before {
 		steps := jobs.Steps()
 		step = steps[slices.Index(steps, c.step)-1]
-		if step == jobs.HandOver {
-			want = "handover"
-		}
 	}
+	switch {
+	case c.moment != within && step == jobs.HandOver:
+		want = "handover"
+	case c.moment != within:
+		want = "step.end"
+	}
+	return s.reach(step, want)
+}
+
+// reach waits until the story says so; false: it never does.
+func (s *scene) reach(step jobs.StepName, what string) bool {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for e, err := range s.c.Bus().Events(ctx, bus.EventFilter{Job: s.job, Follow: bus.Forever}) {
 		switch {
 		case err != nil:
 			s.Fatalf("events: %v", err)
-		case e.What == want && e.Step == step:
+		case e.What == what && e.Step == step:
 			return true
 		case e.State.Final():
 			return false
 		}
 	}
-	s.Fatalf("%s never came within %s", c, patience)
+	s.Fatalf("%s of %s never came within %s; see %s", what, step, patience, s.logs())
 	return false
 }
 
-// hit strikes, and returns what mends it; not struck: there was nothing any more.
-func (s *scene) hit(c cell) (mend func(), struck bool) {
-	s.Helper()
-	hosts := map[target]*cluster.Host{sourceWorker: s.here, sourceXL: s.here, sourceLink: s.here, sourceHost: s.here,
-		destinationWorker: s.there, destinationXL: s.there, destinationLink: s.there, destinationHost: s.there, lane: s.there}
-	h := hosts[c.target]
-	switch c.target {
-	case sourceWorker, destinationWorker:
-		return s.hitWorker(h, c.manner), true
-	case controlBus:
-		return s.hitBus(c.manner), true
-	case sourceXL, destinationXL:
-		return s.hitCommand(h, commands[c.target][c.step], c.manner)
-	case sourceHost, destinationHost:
-		h.PowerOff()
-		return h.PowerOn, true
-	case lane:
-		return s.hitLink(h.Lane, c.manner), true
+// mend ends the slowness of the step and the harm. Where a frozen process may
+// hold a simulated host's own lock, only after it has gone on.
+func (s *scene) mend(tr trial, mend func()) {
+	quick := func() {
+		s.c.SlowStep(tr.step, 0, s.here, s.there)
+		s.there.Slow("list", 0)
 	}
-	return s.hitLink(h.Link, c.manner), true
+	stands := func(t target, how manner) bool { return how == freeze && (t.isTool() || t.isHost()) }
+	if stands(tr.target, tr.manner) || tr.also != nil && stands(tr.also.target, tr.also.manner) {
+		mend()
+		quick()
+		return
+	}
+	quick()
+	mend()
+}
+
+// hit strikes, and returns what mends it; not struck: there was nothing any more.
+func (s *scene) hit(t target, how manner, process func() (process, bool)) (mend func(), struck bool) {
+	s.Helper()
+	h := s.here
+	if slices.Contains([]target{destinationWorker, destinationStub, destinationXL, destinationLink, destinationHost, lane}, t) {
+		h = s.there
+	}
+	switch {
+	case t == sourceWorker || t == destinationWorker:
+		return s.hitWorker(h, how), true
+	case t == controlBus:
+		return s.hitBus(how), true
+	case t.isTool():
+		p, _ := process()
+		return s.hitProcess(h, p, how)
+	case t.isHost():
+		return s.hitHost(h, how), true
+	case t == lane:
+		return s.hitLinks(how, h.Lane), true
+	}
+	return s.hitLinks(how, h.Link), true
+}
+
+// hitToo strikes once more, and mends both at once.
+func (s *scene) hitToo(o *second, mend func()) func() {
+	also, _ := s.hit(o.target, o.manner, nil)
+	return func() {
+		mend()
+		also()
+	}
 }
 
 func (s *scene) hitWorker(h *cluster.Host, how manner) (mend func()) {
@@ -138,23 +232,43 @@ func (s *scene) hitBus(how manner) (mend func()) {
 	return func() { s.outlast(); s.c.Server.Start() }
 }
 
-func (s *scene) hitLink(l *cluster.Link, how manner) (mend func()) {
-	l.Cut(map[manner]cluster.How{cut: cluster.Refused, mute: cluster.Silent}[how])
-	return func() { s.outlast(); l.Heal() }
+// hitHost: without power, as it stands, or without any link.
+func (s *scene) hitHost(h *cluster.Host, how manner) (mend func()) {
+	switch how {
+	case kill:
+		h.PowerOff()
+		return h.PowerOn
+	case freeze:
+		h.Freeze()
+		return func() { s.outlast(); h.Thaw() }
+	}
+	return s.hitLinks(how, h.Link, s.there.Lane) // the move's lane is a link of both
 }
 
-// hitCommand kills or freezes the command once it is at work; one that was
-// quicker is not struck.
-func (s *scene) hitCommand(h *cluster.Host, word string, how manner) (mend func(), struck bool) {
+func (s *scene) hitLinks(how manner, links ...*cluster.Link) (mend func()) {
+	for _, l := range links {
+		l.Cut(map[manner]cluster.How{cut: cluster.Refused, mute: cluster.Silent}[how])
+	}
+	return func() {
+		s.outlast()
+		for _, l := range links {
+			l.Heal()
+		}
+	}
+}
+
+// hitProcess kills or freezes a process of the toolstack once it is at work;
+// one that was quicker is not struck.
+func (s *scene) hitProcess(h *cluster.Host, p process, how manner) (mend func(), struck bool) {
 	sig := syscall.SIGKILL
 	if how == freeze {
 		sig = syscall.SIGSTOP
 	}
 	for end := time.Now().Add(slow); !struck && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		struck = h.SignalCommand(word, sig)
+		struck = h.Signal(sig, p.begin, p.has)
 	}
 	if how == freeze && struck {
-		return func() { s.outlast(); h.SignalCommand(word, syscall.SIGCONT) }, true
+		return func() { s.outlast(); h.Signal(syscall.SIGCONT, p.begin, p.has) }, true
 	}
 	return func() {}, struck
 }
@@ -172,12 +286,20 @@ func (s *scene) settled(o *outcome) jobs.Record {
 		r := s.c.Command("resolve", s.job)
 		s.Logf("%s%s", r.Stdout, r.Stderr)
 		if rec = s.c.Record(s.job); r.Code != 0 || !rec.State.Final() {
-			s.Fatalf("resolve: exit code %d, and the job is %s", r.Code, rec.State)
+			s.Fatalf("resolve: exit code %d, and the job is %s; see %s", r.Code, rec.State, s.logs())
 		}
 	}
-	if !rec.State.Final() {
-		logs, _ := filepath.Glob(filepath.Join(s.c.Dir, "*.log")) // the pattern is right
-		s.Fatalf("the job is %s; see %s", rec.State, strings.Join(logs, ", "))
-	}
 	return rec
+}
+
+func (s *scene) logs() string {
+	logs, _ := filepath.Glob(filepath.Join(s.c.Dir, "*.log")) // the pattern is right
+	return strings.Join(logs, ", ")
+}
+
+// ended tells whether the step had ended well before at, by the worker's clock.
+func ended(rec jobs.Record, step jobs.StepName, at time.Time) bool {
+	return slices.ContainsFunc(rec.Report.Steps, func(r jobs.StepReport) bool {
+		return r.Step == step && r.Failed == "" && r.Begin.Add(r.Elapsed).Before(at)
+	})
 }

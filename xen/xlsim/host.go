@@ -27,6 +27,9 @@ type HostSpec struct {
 
 	// SaveRate limits `xl save`, in bytes per second; 0: as quick as it goes.
 	SaveRate int64
+	// ReadyDelay is what attaching its disks takes of a guest that arrives live:
+	// between the end of its image and READY.
+	ReadyDelay time.Duration
 	// SuspendTimeout is how long `xl save` waits for a guest that does not
 	// answer a suspend request (60 s, as the real one).
 	SuspendTimeout time.Duration

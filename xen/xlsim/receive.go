@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // migrateReceive is `xl migrate-receive`: the stream on stdin, answers on
@@ -24,6 +25,7 @@ func (c *call) migrateReceive(o options, _ []string) int {
 		fmt.Fprint(c.stderr, "migration target: Domain creation failed (code -3).\n")
 		return 1
 	}
+	time.Sleep(c.spec.ReadyDelay)
 	fmt.Fprint(c.stderr, "migration target: Transfer complete, requesting permission to start domain.\n")
 	if err := c.answer(migrateReady, "ready message"); err != nil {
 		return c.fail(err, 1)
