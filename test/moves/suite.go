@@ -79,12 +79,14 @@ func Killed(t *testing.T, open Open, guest string, end End, mode jobs.Mode) {
 
 // Strike is what is done to a host in the middle of a move.
 type Strike struct {
-	End    End
-	Step   jobs.StepName
-	Before func(hosts [2]string) // source, destination
-	Hit    func(host string)
-	Mend   func(host string)
-	After  func(at string) // nil: nothing more to look at
+	End     End
+	Step    jobs.StepName
+	Mode    jobs.Mode             // of the move; none: suspend
+	Before  func(hosts [2]string) // source, destination; nil: nothing
+	Hit     func(host string)
+	Mend    func(host string) // nil: nothing is to be mended
+	Resolve bool              // where nobody knows, `xmig resolve` is asked, once
+	After   func(at string)   // nil: nothing more to look at
 }
 
 // Cut strikes a host in one step, mends it, and wants the guest on one host,

@@ -1,6 +1,7 @@
 package moves
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -156,19 +157,28 @@ func (m *mover) strike(s Strike) {
 	if s.End == DestinationEnd {
 		victim = m.there
 	}
-	s.Before([2]string{m.here, m.there})
+	if s.Before != nil {
+		s.Before([2]string{m.here, m.there})
+	}
 	struck := false
-	job := m.submit("--mode", string(jobs.Suspend))
+	job := m.submit("--mode", string(cmp.Or(s.Mode, jobs.Suspend)))
 	m.follow(job, func(e jobs.Event) bool {
 		if struck || e.What != "step.begin" || e.Step != s.Step {
 			return false
 		}
 		struck = true
 		s.Hit(victim)
-		s.Mend(victim)
+		if s.Mend != nil {
+			s.Mend(victim)
+		}
 		return false
 	})
 	rec := m.record(job)
+	if rec.State == jobs.Indeterminate && s.Resolve { // one command must do
+		said := m.Xmig("resolve", job)
+		m.t.Logf("resolve: exit code %d: %s%s", said.Code, said.Stdout, said.Stderr)
+		rec = m.record(job)
+	}
 	m.t.Logf("%s %s → %s, %s struck in %s: %s after %d attempts, blackout %s", m.guest, rec.Source, rec.Destination, s.End, s.Step, rec.State, rec.Attempt, rec.Report.Blackout.Round(tenth))
 	if !struck {
 		m.t.Fatalf("the job never came to step %s: nothing is proven", s.Step)
