@@ -9,7 +9,8 @@
 // runs on exactly one, whole; no record of its workload is lost; nothing is left
 // that no report names.
 //
-//	go test ./test/matrix -v                                    the cells that there are, and why others cannot be
+//	go test ./test/matrix -v                                    how many cells there are, and why others cannot be
+//	XMIG_MATRIX=list go test ./test/matrix -v                   each of them by name, with the reason
 //	XMIG_MATRIX=ci go test ./test/matrix -v -timeout 20m        around the hand-over, and a sample
 //	XMIG_MATRIX=all go test ./test/matrix -v -timeout 12h       all of them, over three seeds
 //	XMIG_MATRIX='live/seal/source stub/within/kill' go test ./test/matrix -v

@@ -114,3 +114,16 @@ func (t *table) judge(test *testing.T, want int, all tally) {
 		test.Errorf("of %d migrations %d were struck too late to prove anything: the steps are too quick for the strikes", len(t.rows), all.late)
 	}
 }
+
+// printImpossible prints why the other cells are not struck.
+func printImpossible() {
+	reasons := map[string]int{}
+	for _, c := range matrix() {
+		if why := c.impossible(); why != "" {
+			reasons[why]++
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(reasons)) {
+		fmt.Printf("%5d cells cannot be: %s\n", reasons[why], why)
+	}
+}
