@@ -235,8 +235,10 @@ func (f *flow) failure(job jobs.Job, err error) error {
 	switch {
 	case f.xlErr != nil && f.sendErr == nil:
 		return jobs.RetryLater(jobs.CodeToolstack, "migrate vm %s live from %s: %w; %w", job.VM.Name, job.Source, err, f.xlErr)
+	case f.sendErr != nil && f.xlErr == nil:
+		return jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w", job.VM.Name, job.Destination, f.sendErr)
 	case f.sendErr != nil:
-		return jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w%s", job.VM.Name, job.Destination, f.sendErr, because(f.xlErr))
+		return jobs.RetryLater(jobs.CodeLane, "memory of vm %s to %s: %w; %w", job.VM.Name, job.Destination, f.sendErr, f.xlErr)
 	}
 	return fmt.Errorf("migrate vm %s live from %s: %w", job.VM.Name, job.Source, err)
 }

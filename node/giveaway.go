@@ -201,20 +201,6 @@ func (s *source) awaitLate(ctx context.Context, job jobs.Job) error {
 	return nil
 }
 
-// stoppedByUs: in this boot an attempt asked the guest to suspend, and no later
-// one took it away.
-func (n *Node) stoppedByUs(vm jobs.VMRef) bool {
-	_, entries, err := n.open(vm)
-	if err != nil {
-		return false // told where its promises are needed
-	}
-	said := promises(entries)
-	h := held{vm: vm, node: n.cfg.Name, entries: entries}
-	var asked stopping
-	found, err := h.told(factStopping, said.Highest(), &asked)
-	return found && err == nil && asked.Boot == n.bootID && !said.Has(jobs.DONE, said.Highest())
-}
-
 func (s *source) isLate(job string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -57,12 +57,7 @@ func (n *Node) inspectDevice(ctx context.Context, job jobs.Job, b *blockers) job
 func (n *Node) inspect(ctx context.Context, job jobs.Job, g *jobs.Guest, b *blockers) error {
 	switch g.State {
 	case jobs.VMRunning, jobs.VMHalted:
-	case jobs.VMSuspended:
-		if n.stoppedByUs(g.VMRef) {
-			return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s is suspended: an earlier attempt had asked for it, and it did so late; if no job wakes it, `xl resume %s` does, or before Xen 4.20 `xl save -c %[1]s /dev/null`", g.Name, n.cfg.Name, g.Name)
-		}
-		fallthrough
-	case jobs.VMPaused:
+	case jobs.VMPaused, jobs.VMSuspended:
 		b.add("", "state", "unpause it (`xl unpause "+g.Name+"`) or shut it down first", "vm %s is %s", g.Name, g.State)
 	default:
 		b.add("", "state", "look at `xl list` and end it first", "vm %s is in state %s", g.Name, g.State)

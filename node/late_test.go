@@ -1,10 +1,12 @@
 package node
 
 import (
+	"io"
 	"testing"
 	"time"
 
 	"xmig/jobs"
+	"xmig/xen"
 	"xmig/xen/xlsim"
 )
 
@@ -44,4 +46,17 @@ func TestSuspendedLateForNobody(t *testing.T) {
 	time.Sleep(2 * time.Second) // longer than it is late
 	equal(t, "guest", a.state(vm), jobs.VMRunning)
 	a.verify(vm)
+}
+
+// TestWhyAFlowFailed: what xl said can still be asked for, whichever end failed.
+func TestWhyAFlowFailed(t *testing.T) {
+	late := &xen.CommandError{Stderr: "libxl: error: Domain 2:guest did not suspend, timed out"}
+	for _, f := range []flow{{xlErr: late}, {xlErr: late, sendErr: io.ErrUnexpectedEOF}} {
+		if err := f.failure(jobs.Job{}, io.EOF); !xen.MaySuspendLate(err) || jobs.ClassOf(err) != jobs.Retry {
+			t.Errorf("%v", err)
+		}
+	}
+	if f := (flow{sendErr: io.ErrUnexpectedEOF}); xen.MaySuspendLate(f.failure(jobs.Job{}, io.EOF)) {
+		t.Error("late, and xl has not failed")
+	}
 }

@@ -65,7 +65,9 @@ build_guest_root() {
 	rm -rf "$tree"
 }
 
-# guest_config NAME prints the guest's xl.cfg.
+# guest_config NAME prints the guest's xl.cfg. Its weight: where dom0 has as much
+# of the one emulated CPU as a guest, guests cannot stop their devices within the
+# minute that libxl gives them to suspend.
 guest_config() {
 	local name=$1 disk part vdev
 	cat <<-EOF
@@ -78,6 +80,7 @@ guest_config() {
 		extra     = "console=hvc0 quiet mitigations=off panic=5 lab.name=$name lab.address=${address[$name]} lab.watch=$lab_address:7600 ${guest_work[*]}"
 		memory    = $guest_memory
 		vcpus     = 1
+		cpu_weight = 2048
 		on_crash  = "preserve"
 		vif       = [ 'bridge=xenbr0,mac=00:16:3e:99:00:${address[$name]##*.}' ]
 		disk      = [
