@@ -27,11 +27,20 @@ type Settings struct {
 	// Coordinators is how many servers there are beside the bus, which then is
 	// the test's own; 0: one server with the bus in it.
 	Coordinators int
+	// Servers: three servers with the bus in each, as one cluster; Coordinators
+	// are these then. Else one, or Coordinators.
+	Servers Topology
 	// MemoryMiB of each host, 0: xlsim's default.
 	MemoryMiB int
 	// Harmed: lanes can be cut and workers' disks filled (harm.go).
 	Harmed bool
 }
+
+// Topology is how servers stand together.
+type Topology string
+
+// ThreeServers that keep everything three times.
+const ThreeServers Topology = "three"
 
 // Short times, so that what takes minutes in a machine room takes seconds. A
 // renewal still has time for an fsync on a busy disk.
@@ -61,6 +70,8 @@ type Cluster struct {
 	bus *bus.Bus
 	set Settings
 	at  string // address of the test's own bus
+
+	listens []string // addresses of three servers
 }
 
 // Host is a simulated dom0 with its worker.
@@ -83,7 +94,9 @@ func New(t testing.TB, s Settings) *Cluster {
 	}
 	c := &Cluster{Dir: dir, Net: filepath.Join(dir, "net"), t: t, set: s}
 	t.Cleanup(c.clear)
-	if s.Coordinators > 0 {
+	if s.Servers == ThreeServers {
+		c.servers()
+	} else if s.Coordinators > 0 {
 		c.coordinators(s.Coordinators)
 	} else {
 		c.Server = c.process("server", append([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
@@ -200,6 +213,9 @@ var busLine = regexp.MustCompile(`(?m)^bus at nats://(\S+)$`)
 func (c *Cluster) address() string {
 	if c.at != "" {
 		return c.at
+	}
+	if len(c.listens) > 0 {
+		return c.living()
 	}
 	log, err := os.ReadFile(c.Server.Log)
 	if err != nil {

@@ -68,6 +68,25 @@ func (p *Process) Alive() bool {
 	}
 }
 
+// Memory is what the daemon has of the machine's memory, in bytes: now, and at most so far.
+func (p *Process) Memory() (now, most int64) {
+	p.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatalf("%s: %v; see %s", p.Name, err, p.Log)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kib); n == 1 {
+			now = kib << 10
+		}
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			most = kib << 10
+		}
+	}
+	return now, most
+}
+
 // Kill ends the daemon at once, by SIGKILL, and returns when it is gone. The
 // commands that it runs go on.
 func (p *Process) Kill() {

@@ -40,8 +40,48 @@ func size(t *testing.T) (hosts, guests int, spec cluster.GuestSpec) {
 // coordinator is killed, again and again: nothing is lost, doubled or over a limit.
 func TestFleet(t *testing.T) {
 	hosts, n, spec := size(t)
-	c := cluster.New(t, cluster.Settings{Hosts: hosts, Coordinators: 2, MemoryMiB: 512 + (n+2)*(spec.MemoryMiB+16)})
-	first := c.Hosts[0]
+	c := cluster.New(t, cluster.Settings{Hosts: hosts, Coordinators: 2, MemoryMiB: memory(n, spec)})
+	emptiesAndRefills(t, c, n, spec, func(kill int) {
+		c.Active().Kill()
+		for _, p := range c.Coordinators { // the one that was killed before comes back
+			if !p.Alive() && kill < 2 {
+				p.Start()
+			}
+		}
+	})
+}
+
+// TestFleetOfThreeServers: the same with three servers that have the bus in
+// them. The active one is killed, the bus in it too, and then one that does
+// not act: of three two must be enough.
+func TestFleetOfThreeServers(t *testing.T) {
+	hosts, n, spec := size(t)
+	c := cluster.New(t, cluster.Settings{Hosts: hosts, Servers: cluster.ThreeServers, MemoryMiB: memory(n, spec)})
+	emptiesAndRefills(t, c, n, spec, func(kill int) {
+		c.AwaitCopies()
+		victim := c.Active()
+		if kill == 1 {
+			for _, p := range c.Coordinators {
+				if p != victim {
+					victim = p
+					break
+				}
+			}
+		}
+		victim.Kill()
+		if kill == 2 {
+			return // the last one stays away: two go on to the end
+		}
+		victim.Start()
+	})
+}
+
+func memory(guests int, s cluster.GuestSpec) int { return 512 + (guests+2)*(s.MemoryMiB+16) }
+
+// emptiesAndRefills empties a host of a fleet, with harm done three times meanwhile, brings
+// its guests home, and proves what is on all hosts after each.
+func emptiesAndRefills(t *testing.T, c *cluster.Cluster, n int, spec cluster.GuestSpec, harm func(time int)) {
+	hosts, first := len(c.Hosts), c.Hosts[0]
 	guests := map[*cluster.Guest]*cluster.Host{}
 	onFirst := 0
 	for i := range n {
@@ -69,14 +109,9 @@ func TestFleet(t *testing.T) {
 	if begun.Code != 0 {
 		t.Fatalf("drain: exit code %d: %s", begun.Code, begun.Stderr)
 	}
-	for kill := range 3 {
-		awaitMoved(t, c, first, kill+1)
-		c.Active().Kill()
-		for _, p := range c.Coordinators { // the one that was killed before comes back
-			if !p.Alive() && kill < 2 {
-				p.Start()
-			}
-		}
+	for i := range 3 {
+		awaitMoved(t, c, first, i+1)
+		harm(i)
 	}
 	r := toTheEnd(c, append([]string{"host", "drain", first.Name, "--reason", "again"}, drainFlags...)...)
 	if r.Code != 0 {
@@ -86,12 +121,19 @@ func TestFleet(t *testing.T) {
 	if onFirst != len(out) {
 		t.Errorf("%d guests were on %s, %d have moved", onFirst, first.Name, len(out))
 	}
-
 	r = toTheEnd(c, append([]string{"host", "restore", first.Name}, drainFlags...)...)
 	if r.Code != 0 {
 		t.Fatalf("restore: exit code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	back := prove(t, c, guests, first, true)
+	cheap(t, out, back)
+	limitsHeld(t, c, coordinator.DefaultLimits())
+}
+
+// cheap: who has an older copy at home sends little. The bar is for guests that
+// wrote 2 % of their disks meanwhile.
+func cheap(t *testing.T, out, back map[string]jobs.Record) {
+	t.Helper()
 	seeded, wire, size := int64(0), int64(0), int64(0)
 	for vm, rec := range back {
 		size += out[vm].Plan.Disks[0].Size
@@ -100,10 +142,9 @@ func TestFleet(t *testing.T) {
 	}
 	t.Logf("%d guests with disks of %d KiB went out with %d KiB on the wire, and came home with %d KiB: %.1f %% of what went out, %.1f %% of the disks",
 		len(out), size>>10, seeded>>10, wire>>10, 100*float64(wire)/float64(max(seeded, 1)), 100*float64(wire)/float64(max(size, 1)))
-	if n >= 10 && wire*20 > size {
+	if os.Getenv("XMIG_FLEET") != "" && wire*20 > size {
 		t.Errorf("the way home took %d of %d bytes, more than 5 %%", wire, size)
 	}
-	limitsHeld(t, c, coordinator.DefaultLimits())
 }
 
 // toTheEnd asks again while the waiting ends before what is waited for: asking
@@ -185,7 +226,8 @@ func diskBytes(r jobs.Record) (n int64) {
 }
 
 // limitsHeld replays the event stream: never more moves of a host at a time
-// than allowed. A job counts from its hand-over to its source node on to its end.
+// than allowed. A job counts from its hand-over to its source node on to its
+// end, which its record tells where the event of it was lost with a link.
 func limitsHeld(t *testing.T, c *cluster.Cluster, l coordinator.Limits) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -207,13 +249,20 @@ func limitsHeld(t *testing.T, c *cluster.Cluster, l coordinator.Limits) {
 		if !ok || e.What != "state" && e.What != "step.begin" {
 			continue
 		}
+		for id := range active {
+			if o := of[id]; !o.Ended.IsZero() && o.Ended.Before(e.Time) {
+				delete(active, id)
+				out[o.Source]--
+				in[o.Destination]--
+			}
+		}
 		switch {
-		case (e.State == jobs.Planned || e.State == jobs.Running) && !active[e.Job] && e.What == "state":
+		case (e.State == jobs.Planned || e.State == jobs.Running) && !active[e.Job] && e.What == "state" && (r.Ended.IsZero() || e.Time.Before(r.Ended)):
 			active[e.Job] = true
 			out[r.Source]++
 			in[r.Destination]++
 		case e.State.Final() && e.State != "" && active[e.Job]:
-			active[e.Job] = false
+			delete(active, e.Job)
 			out[r.Source]--
 			in[r.Destination]--
 		}

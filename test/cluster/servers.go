@@ -1,0 +1,80 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"xmig/jobs"
+)
+
+// clusterTTL of leases and presence where the bus is three servers: longer than
+// they need to agree on a new leader when one of them dies.
+const clusterTTL = 10 * time.Second
+
+// servers makes three servers that have the bus in them, as one cluster: each
+// key is kept three times, and any two of them go on.
+func (c *Cluster) servers() {
+	c.t.Helper()
+	const n = 3
+	ports := freePorts(c, 2*n)
+	for i := range n {
+		name := fmt.Sprintf("server%d", i+1)
+		var routes []string
+		for j := range n {
+			if j != i {
+				routes = append(routes, "nats://"+ports[n+j])
+			}
+		}
+		c.Coordinators = append(c.Coordinators, c.process(name, append([]string{"server", "--state-dir", filepath.Join(c.Dir, name), "--server-name", name,
+			"--listen", ports[i], "--cluster", ports[n+i], "--routes", strings.Join(routes, ","), "--replicas", "3", "--sync", "always",
+			"--lease-ttl", clusterTTL.String(), "--node-ttl", clusterTTL.String()}, c.set.Server...)...))
+		c.listens = append(c.listens, ports[i])
+	}
+	c.Server = c.Coordinators[0]
+}
+
+// freePorts finds addresses that nobody listens at now.
+func freePorts(c *Cluster, n int) (out []string) {
+	c.t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		defer l.Close() // all at once, so that no two are the same
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// living is the address of a server that takes connections.
+func (c *Cluster) living() string {
+	for _, at := range c.listens {
+		conn, err := net.DialTimeout("tcp", at, time.Second)
+		if err == nil {
+			_ = conn.Close() // it was only asked whether it is there
+			return at
+		}
+	}
+	return ""
+}
+
+// AwaitCopies waits until every server of the bus has all that is stored: until
+// then no other may be taken away.
+func (c *Cluster) AwaitCopies() {
+	c.t.Helper()
+	c.Eventually(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		for _, f := range c.Bus().Examine(ctx) {
+			if f.Level == jobs.Bad || f.Code == "replica" {
+				return fmt.Errorf("the bus: %s; see %s", f.Text, c.Server.Log)
+			}
+		}
+		return nil
+	})
+}
