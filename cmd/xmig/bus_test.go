@@ -107,6 +107,9 @@ func TestLooking(t *testing.T) {
 		{"check hv1", 3, "", "hv1: host hv1 does not answer"},
 		{"check nobody", 2, "", "no VM and no host named nobody"},
 		{"submit web01 --to hv2", 1, "", "start `xmig server`"},
+		{"top", 0, "2 hosts  jobs: 1 running, 1 rolled_back", ""},
+		{"top --once", 0, "web01  hv1   hv2  running", ""},
+		{"top --every 1ms", 2, "", "want 100ms or more"},
 	} {
 		code, out, errs := command(t, url, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.errs) || c.errs == "" && errs != "" {
@@ -120,7 +123,7 @@ func TestLooking(t *testing.T) {
 	for args, want := range map[string]string{
 		"job ls --active": `"state":"running"`, "job show 01JDB3": `"state":"rolled_back"`, "host ls": `"simulated":true`,
 		"host show hv1": `"node":"hv1"`, "vm ls": `"host":"hv1"`, "vm show web01": `"uuid":"` + testUUID + `"`, "job ls --vm none": `[]`,
-		"job watch 01JDB3": `"id":"01JDB3Q6Y0ZJ8X5V9W2K7T4R1M"`,
+		"job watch 01JDB3": `"id":"01JDB3Q6Y0ZJ8X5V9W2K7T4R1M"`, "top": `"totals":{"rolled_back":1,"running":1}`,
 	} {
 		_, out, errs := command(t, url, append(strings.Fields(args), "-o", "json")...)
 		var b bytes.Buffer

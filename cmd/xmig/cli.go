@@ -33,6 +33,7 @@ type grammar struct {
 	VM      vmCmd      `cmd:"" name:"vm" group:"look" help:"List and show VMs; keep drains off them."`
 	Rule    ruleCmd    `cmd:"" group:"look" help:"What is done about alerts: list rules, try them out, mute them."`
 	Events  eventsCmd  `cmd:"" group:"look" help:"Print what happened: jobs, hosts, orders."`
+	Top     topCmd     `cmd:"" group:"look" help:"Hosts and jobs as they change."`
 	Version versionCmd `cmd:"" group:"look" help:"Print the version."`
 
 	BenchEnd benchEndCmd `cmd:"" hidden:"" help:"One of the two processes of a measurement; takes orders from xmig bench."`
@@ -62,6 +63,7 @@ const defaultConfig = "/etc/xmig/xmig.toml"
 type terminal struct {
 	Out, Err io.Writer
 	Width    int  // of Out in characters, 0 if it is no terminal
+	Height   int  // in lines
 	Bars     bool // Out is a terminal that can be redrawn
 	Person   bool // Err is a terminal: somebody reads the log
 }

@@ -107,7 +107,7 @@ func newTerminal(out, errs *os.File) *terminal {
 	t := &terminal{Out: out, Err: errs}
 	size, err := unix.IoctlGetWinsize(int(out.Fd()), unix.TIOCGWINSZ)
 	if err == nil {
-		t.Width = int(size.Col)
+		t.Width, t.Height = int(size.Col), int(size.Row)
 		t.Bars = t.Width > 0 && os.Getenv("TERM") != "dumb"
 	}
 	_, err = unix.IoctlGetWinsize(int(errs.Fd()), unix.TIOCGWINSZ)

@@ -147,3 +147,16 @@ func Redraw(before int, lines []string) string {
 
 // Bar draws one disk, cut at width characters.
 func Bar(d jobs.DiskProgress, width int) string { return cut(bar(d), width) }
+
+// Fit cuts a text into lines of width characters, height of them at most: what
+// does not fit on a screen cannot be redrawn. 0: any number.
+func Fit(text string, width, height int) []string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if height > 1 && len(lines) > height-1 { // the cursor stands on the last
+		lines = append(lines[:height-2], "…")
+	}
+	for i, l := range lines {
+		lines[i] = cut(l, width)
+	}
+	return lines
+}

@@ -606,7 +606,7 @@ func TestSummarize(t *testing.T) {
 	}
 	incidents, _ := b.Incidents(t.Context())
 	incidents = append(incidents, jobs.Incident{State: jobs.IncidentIsOver})
-	o := summarize(noon, hosts, all, incidents, b.Progress())
+	o := Summarize(noon, hosts, all, incidents, b.Progress())
 	if o.More != 30-mostWaiting || o.Totals[jobs.Queued] != 30 || len(o.Alerts) != 1 || len(o.Jobs) != 2+mostWaiting {
 		t.Errorf("%d jobs, %d more, %v, %d alerts", len(o.Jobs), o.More, o.Totals, len(o.Alerts))
 	}

@@ -87,10 +87,11 @@ func (h *Handler) overview(r *http.Request, _ Client, _ Done) (Overview, error) 
 	if err != nil {
 		return Overview{}, err
 	}
-	return summarize(time.Now(), hosts, all, incidents, h.control.Progress()), nil
+	return Summarize(time.Now(), hosts, all, incidents, h.control.Progress()), nil
 }
 
-func summarize(now time.Time, hosts []HostView, all []jobs.Record, incidents []jobs.Incident, progress []jobs.Progress) Overview {
+// Summarize makes an overview of what is known.
+func Summarize(now time.Time, hosts []HostView, all []jobs.Record, incidents []jobs.Incident, progress []jobs.Progress) Overview {
 	o := Overview{At: now, Hosts: []HostLine{}, Jobs: []JobLine{}, Alerts: []AlertLine{}, Totals: map[jobs.State]int{}}
 	in, out := map[string]int{}, map[string]int{}
 	for _, j := range all {
