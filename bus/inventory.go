@@ -260,7 +260,12 @@ type written struct {
 	inventory     // revision 0: none
 	size      int // bytes of it
 	spent     int // bytes of changes told since
+	putOff    int // heartbeats until it is tried again, after one that failed
 }
+
+// putOff: a bus that is too slow for an inventory is not asked to take one with
+// each heartbeat. The heartbeat matters more, and without an inventory tells all.
+const putOff = 10
 
 // heartbeat encodes what p tells now. A new inventory is written first where
 // there is none, where somebody asks for one, or where the changes told since
@@ -281,13 +286,17 @@ func (p *Presence) heartbeat(ctx context.Context, h jobs.Host) ([]byte, error) {
 			return value, nil
 		}
 	}
-	if err := p.writeInventory(ctx, h); err != nil {
-		// The heartbeat matters more. Without an inventory it tells all.
-		p.wrote = written{}
+	if p.wrote.putOff--; p.wrote.putOff <= 0 {
+		write, cancel := bounded(ctx, p.a.Every)
+		err := p.writeInventory(write, h)
+		cancel()
+		if err == nil {
+			return p.encode(deltaOf(p.wrote.host, h))
+		}
+		p.wrote = written{putOff: putOff}
 		p.k.b.log.Warn().Err(err).Msg("inventory not written; telling all with the heartbeat")
-		return Encode(storedHost{Write: rand.Text(), Host: &h})
 	}
-	return p.encode(deltaOf(p.wrote.host, h))
+	return Encode(storedHost{Write: rand.Text(), Host: &h})
 }
 
 func (p *Presence) encode(d hostDelta) ([]byte, error) {

@@ -78,7 +78,7 @@ type teller struct {
 	bytes map[string][]int // by subject: the size of each message
 }
 
-func newTeller(t *testing.T, vms int) *teller {
+func newTeller(t *testing.T, vms int, every time.Duration) *teller {
 	w := &teller{t: t, b: testBus(t), bytes: map[string][]int{}, host: jobs.Host{Node: "hv1", Instance: "a", Home: "h", Hostname: "hv1.example.net"}}
 	for i := range vms {
 		w.host.VMs = append(w.host.VMs, guestVM(i, 1))
@@ -89,7 +89,7 @@ func newTeller(t *testing.T, vms int) *teller {
 		w.bytes[m.Subject] = append(w.bytes[m.Subject], m.Size())
 	}))
 	t.Cleanup(func() { _ = sub.Unsubscribe() })
-	w.p = value[*Presence](t)(w.b.Announce(testContext(t), Announcement{Every: time.Hour, Snapshot: w.snapshot}))
+	w.p = value[*Presence](t)(w.b.Announce(testContext(t), Announcement{Every: every, Snapshot: w.snapshot}))
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.p.Run(ctx) }()
@@ -143,7 +143,7 @@ func (w *teller) seen() {
 // TestHeartbeatIsSmall: 50 VMs are told once; then what changed, again until
 // that costs as much as telling all.
 func TestHeartbeatIsSmall(t *testing.T) {
-	w := newTeller(t, 50)
+	w := newTeller(t, 50, time.Hour)
 	for range 10 {
 		w.change(func(h *jobs.Host) { h.FreeMemory++ })
 		w.seen()
@@ -173,7 +173,7 @@ func TestHeartbeatIsSmall(t *testing.T) {
 
 // TestHeartbeatIsLost: whoever misses any of them knows all by the next.
 func TestHeartbeatIsLost(t *testing.T) {
-	w := newTeller(t, 5)
+	w := newTeller(t, 5, time.Hour)
 	late := w.b.inventories() // a reader that knows of nothing
 	for i := range 5 {
 		w.change(func(h *jobs.Host) { h.VMs[i].State = jobs.VMHalted })
@@ -190,7 +190,7 @@ func TestHeartbeatIsLost(t *testing.T) {
 // TestInventoryIsLost: a heartbeat whose inventory is not in the store is never
 // taken for a host without VMs; the host is asked, and writes it anew.
 func TestInventoryIsLost(t *testing.T) {
-	w := newTeller(t, 5)
+	w := newTeller(t, 5, time.Hour)
 	w.change(func(*jobs.Host) {})
 	w.seen()
 	must(t, w.b.js.DeleteKeyValue(w.ctx, w.b.names.bucket(bucketInventory)))
@@ -207,7 +207,7 @@ func TestInventoryIsLost(t *testing.T) {
 
 // TestInventoryOfAnother: what another worker of that name wrote is not applied.
 func TestInventoryOfAnother(t *testing.T) {
-	w := newTeller(t, 5)
+	w := newTeller(t, 5, time.Hour)
 	w.change(func(*jobs.Host) {})
 	k := w.b.bucket(bucketInventory)
 	e := value[entry](t)(k.latest(w.ctx, "hv1"))
@@ -227,7 +227,7 @@ func TestInventoryOfAnother(t *testing.T) {
 
 // TestWatchHostsByDelta: a watcher is told every host whole.
 func TestWatchHostsByDelta(t *testing.T) {
-	w := newTeller(t, 20)
+	w := newTeller(t, 20, time.Hour)
 	ctx, stop := context.WithCancel(w.ctx)
 	told, done := make(chan HostChange, 100), make(chan error, 1)
 	go func() { done <- w.b.WatchHosts(ctx, func(c HostChange) { told <- c }) }()
@@ -248,4 +248,23 @@ func TestWatchHostsByDelta(t *testing.T) {
 	}
 	stop()
 	<-done
+}
+
+// TestInventoryCannotBeWritten: then the heartbeats tell all, and go on.
+func TestInventoryCannotBeWritten(t *testing.T) {
+	w := newTeller(t, 5, 300*time.Millisecond)
+	must(t, w.b.js.DeleteKeyValue(w.ctx, w.b.names.bucket(bucketInventory)))
+	for i := range 3 {
+		w.change(func(h *jobs.Host) { h.VMs[i].Memory++ })
+		e := value[entry](t)(w.p.k.latest(w.ctx, "hv1"))
+		must(t, w.same(value[jobs.Host](t)(w.b.inventories().host(w.ctx, e))))
+	}
+	must(t, w.b.Setup(w.ctx, Layout{Memory: InMemory}))
+	for range putOff {
+		w.change(func(*jobs.Host) {})
+	}
+	w.seen()
+	if sizes := w.sizes("nodes"); sizes[len(sizes)-1] > 400 {
+		t.Errorf("with an inventory again a heartbeat is %d bytes", sizes[len(sizes)-1])
+	}
 }

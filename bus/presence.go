@@ -121,7 +121,7 @@ func (p *Presence) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return p.leave(context.WithoutCancel(ctx))
 		case <-p.wanted:
-			p.wrote.revision = 0 // written anew
+			p.wrote.revision, p.wrote.putOff = 0, 0 // written anew
 			if err := p.beat(ctx); err != nil {
 				return err
 			}
@@ -172,12 +172,12 @@ func (p *Presence) Now(ctx context.Context) {
 // beat announces the node once.
 func (p *Presence) beat(ctx context.Context) error {
 	h := p.a.Snapshot()
-	try, cancel := bounded(ctx, p.a.Every)
-	defer cancel()
-	value, err := p.heartbeat(try, h)
+	value, err := p.heartbeat(ctx, h)
 	if err != nil {
 		return err
 	}
+	try, cancel := bounded(ctx, p.a.Every)
+	defer cancel()
 	rev, err := p.k.swap(try, p.node, value, p.revision)
 	switch {
 	case err == nil:
