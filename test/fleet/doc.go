@@ -6,4 +6,10 @@
 // minutes of two processors):
 //
 //	XMIG_FLEET=60 go test ./test/fleet -run TestFleet -v -timeout 60m
+//
+// A storm of 200 moves, of which every tenth is struck, and a server that knows
+// 1,000 hosts:
+//
+//	XMIG_STORM=200 XMIG_STORM_SEED=1 go test ./test/fleet -run TestStorm -v -timeout 60m
+//	XMIG_SCALE=1000 go test ./test/fleet -run 'TestScale|TestServerMemory' -v -timeout 60m
 package fleet
