@@ -209,7 +209,7 @@ func (s *storm) strike(rec jobs.Record) {
 	}
 	from, to := hosts[rec.Source], hosts[rec.Destination]
 	what := []string{"source's worker", "destination's worker", "source's link", "xl"}[s.dice.IntN(4)]
-	if what == "xl" && !from.SignalCommand("", syscall.SIGKILL) && !to.SignalCommand("", syscall.SIGKILL) {
+	if what == "xl" && !from.Signal(syscall.SIGKILL, "xlsim ", " xl ") && !to.Signal(syscall.SIGKILL, "xlsim ", " xl ") {
 		what = "destination's worker" // no command of either was at work
 	}
 	switch what {
