@@ -32,9 +32,6 @@ type storedOwner struct {
 	Owner      jobs.Owner `json:"owner"`
 }
 
-// errGeneration: the key was written for a store that was lost since.
-var errGeneration = errors.New("the key is of an earlier making of the store; `xmig recover` makes the keys anew")
-
 // Owner reads a VM's key from the store's leader. A read is no proof; Swap is.
 func (o *Owners) Owner(ctx context.Context, vm string) (jobs.Owner, error) {
 	if err := checkVM(vm); err != nil {
@@ -62,8 +59,8 @@ func (o *Owners) decode(ctx context.Context, e entry) (jobs.Owner, error) {
 	if err != nil {
 		return jobs.Owner{}, err
 	}
-	if v.Generation != gen {
-		return jobs.Owner{}, jobs.Failed(jobs.CodeConflict, "vm %s: %w", e.key, errGeneration)
+	if err := jobs.KeyCounts(v.Generation, gen); err != nil {
+		return jobs.Owner{}, jobs.Failed(jobs.CodeConflict, "vm %s: %w", e.key, err)
 	}
 	v.Owner.Revision = e.revision
 	return v.Owner, nil
@@ -183,13 +180,8 @@ func (o *Owners) Swap(ctx context.Context, from, to jobs.Owner) (jobs.Owner, err
 		return jobs.Owner{}, err
 	}
 	return o.change(ctx, to.VM, func(cur jobs.Owner) (jobs.Owner, action, error) {
-		switch {
-		case cur.Is(from):
-		case cur.Is(to):
-			return cur, leave, nil
-		default:
-			return cur, leave, jobs.Failed(jobs.CodeConflict, "vm %s is owned by %s in epoch %d (attempt %q), not by %s in epoch %d (attempt %q): %w",
-				cur.Name, cur.Node, cur.Epoch, cur.Attempt, from.Node, from.Epoch, from.Attempt, jobs.ErrConflict)
+		if change, err := jobs.Swaps(cur, from, to); err != nil || !change {
+			return cur, leave, err
 		}
 		next := cur
 		next.Node, next.Epoch, next.Attempt = to.Node, to.Epoch, to.Attempt
@@ -249,7 +241,7 @@ func (o *Owners) Restore(ctx context.Context, own jobs.Owner) (jobs.Owner, error
 		return cur, nil
 	case err == nil:
 		return cur, jobs.Failed(jobs.CodeConflict, "vm %s has a key, of %s in epoch %d: %w", own.Name, cur.Node, cur.Epoch, jobs.ErrConflict)
-	case errors.Is(err, jobs.ErrNotFound), errors.Is(err, errGeneration):
+	case errors.Is(err, jobs.ErrNotFound), errors.Is(err, jobs.ErrOldStore):
 		e, rerr := o.k.latest(ctx, own.VM)
 		if rerr != nil && !errors.Is(rerr, jobs.ErrNotFound) {
 			return own, rerr

@@ -2,7 +2,7 @@
 // was asked for (spec.go), the record of a job (record.go, state.go), its steps
 // top to bottom (migrate.go), the runner that drives them durably (runner.go),
 // over the line (line.go) and back (back.go), the rules of the hand-over
-// (handover.go), pure planning (plan.go, converge.go), and how a job ends that
+// (handover.go, attempt.go, owner.go), pure planning (plan.go, converge.go), and how a job ends that
 // nobody drives on (resolve.go, resolver.go). It declares the two
 // ends and the stores it needs (ends.go); others implement them.
 //
@@ -45,14 +45,17 @@
 //
 //   - R1 An attempt begins with its own swap {S,x} to {S,x+1,attempt}: e is won,
 //     not read, and no two attempts share one (Migration.begin). S says BEGIN
-//     before anything else, and stops the guest once in an attempt. Once a later
-//     epoch began, S commits to none before (MayCommit), and resumes for none.
+//     before anything else, while no earlier attempt holds the guest (MayBegin),
+//     and stops the guest once in an attempt (MayStop). Once a later epoch began,
+//     S commits to none before (MayCommit), and resumes for none (MayResume). D
+//     takes in nothing late, and nothing over a VM that lives there (MayAccept,
+//     MayReplace); nobody writes there for an attempt that is over (MayFill).
 //   - R2 Read the journal, decide, promise, act: all under one lock per VM and
 //     host. The ends see to it; nothing here does.
 //   - R3 S promises COMMITTING, or BACK before it, never both (MayCommit,
 //     MayGoBack). Without COMMITTING it may go back at any time, alone.
 //   - R4 COMMITTING needs SEALED, D's READY known, no command left that could
-//     resume the guest, and a guest that does not run (MayCommit).
+//     resume the guest, and a guest that is there and does not run (MayCommit).
 //   - R5 After COMMITTING S goes back only if (a) it knows D's ABORTED, or (b) the
 //     key was exactly {S,e+1,abort-of-e} and S never released, or (c) a person
 //     vouches that D is dead for good (MayGoBack). The

@@ -12,6 +12,7 @@ type Fact string
 
 const (
 	BEGIN      Fact = "BEGIN"      // S: an attempt was won; D: it was accepted
+	STOPPING   Fact = "STOPPING"   // S: from here on this attempt may have stopped the guest
 	SEALED     Fact = "SEALED"     // S: the guest is stopped and the copy is whole
 	READY      Fact = "READY"      // D: the copy is whole, durable and paused
 	COMMITTING Fact = "COMMITTING" // S: nothing here resumes the guest by itself any more
@@ -94,6 +95,7 @@ func (e *RuleError) Error() string {
 type SourceSees struct {
 	CommandRuns bool // a toolstack command of this attempt is still alive
 	Runs        bool // the guest can execute: neither paused nor gone
+	Gone        bool // no domain is there, and nobody shut it down: it may have run on, and ended
 }
 
 // MayCommit decides R4: may S journal COMMITTING(e)?
@@ -104,7 +106,7 @@ func MayCommit(s, d Journal, e uint64, sees SourceSees) error {
 		return &RuleError{"R3", "COMMITTING", "the source went back", e}
 	case s.Has(COMMITTING, e):
 		return nil // said already; saying it again changes nothing
-	case s.Highest() > e: // its guest may be stopped again, and no longer be what was sealed
+	case s.Late(e): // its guest may be stopped again, and no longer be what was sealed
 		return &RuleError{"R1", "COMMITTING", "a later attempt began", e}
 	case !s.Has(SEALED, e):
 		return no("the source has not sealed the copy")
@@ -114,6 +116,8 @@ func MayCommit(s, d Journal, e uint64, sees SourceSees) error {
 		return no("a command that may resume the guest still runs")
 	case sees.Runs:
 		return no("the guest is not paused")
+	case sees.Gone:
+		return no("the guest is not there: whether it ran on since the seal cannot be told")
 	}
 	return nil
 }

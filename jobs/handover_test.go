@@ -67,6 +67,7 @@ func TestMayCommit(t *testing.T) {
 		{"H2 committed, and went back since", said(BEGIN, SEALED, COMMITTING, BACK), ready, SourceSees{}, "R3"},
 		{"H10 xl save still runs, and may resume", said(BEGIN, SEALED), ready, SourceSees{CommandRuns: true}, "R4"},
 		{"H10 xl has resumed the guest by itself", said(BEGIN, SEALED), ready, SourceSees{Runs: true}, "R4"},
+		{"H10 it has, and the guest ended by itself since", said(BEGIN, SEALED), ready, SourceSees{Gone: true}, "R4"},
 	} {
 		mustSay(t, c.name, MayCommit(c.s, c.d, e7, c.sees), c.rule)
 	}

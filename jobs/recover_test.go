@@ -61,35 +61,3 @@ func TestMissing(t *testing.T) {
 		t.Errorf("missing %v", got)
 	}
 }
-
-// TestModelRecover: from every world of the model, a key that is recovered and
-// the resolution behind it lead to one running copy.
-func TestModelRecover(t *testing.T) {
-	m := theRules()
-	f := search(m)
-	for i, w := range f.worlds {
-		if w.latest() < 0 || w.sCopy == copyHeld || i%7 != 0 { // each world differs little from its neighbours
-			continue
-		}
-		c := m.caseOf(w, true, true, nil)
-		all := []Account{{Evidence: *c.Source, Has: w.sCopy != copyNone}, {Evidence: *c.Destination, Has: w.dCopy != copyNone}}
-		if w.said(w.d, BEGIN, 0) || w.said(w.d, BEGIN, 1) {
-			all[1].Arrivals = []Job{c.Job} // its session
-		}
-		r, err := Recover(all)
-		if err != nil || r.Owner.Node == "" {
-			t.Fatalf("%v, %+v, after\n%s", err, r, f.way(i))
-		}
-		v := ownedByS + byOther
-		if r.Owner.Node == dNode {
-			v += writers
-		}
-		to := w
-		to.lost = true
-		to.write(uint8(r.Owner.Epoch), v)
-		to, end, err := m.resolve(to, true, true, nil)
-		if err != nil || end != ActEnd || !to.settled() {
-			t.Fatalf("%s, %v: %+v, after\n%s", end, err, to, f.way(i))
-		}
-	}
-}

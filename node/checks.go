@@ -58,7 +58,7 @@ func (n *Node) checkName(ctx context.Context, job jobs.Job, b *blockers) error {
 		return err
 	}
 	copies := slices.DeleteFunc(slices.Clone(all), func(d xen.Domain) bool { return d.UUID != job.VM.UUID })
-	ours := leftover(promises(entries), copies)
+	ours := jobs.Leftover(promises(entries), states(copies))
 	for _, dom := range all {
 		switch {
 		case dom.UUID == job.VM.UUID && !ours:

@@ -57,7 +57,20 @@ func (d *destination) closeUpTo(job jobs.Job) {
 
 // closeBefore ends the session of an earlier attempt.
 func (d *destination) closeBefore(job jobs.Job) {
-	d.closeSession(job.VM.UUID, func(a *arrival) bool { return !a.laterThan(job) && a.job.Attempt != job.Attempt })
+	d.closeSession(job.VM.UUID, func(a *arrival) bool { return a.before(job) })
+}
+
+// writes tells whether a session of the job's VM may still write.
+func (d *destination) writes(job jobs.Job, pick func(*arrival, jobs.Job) bool) bool {
+	d.mu.Lock()
+	a := d.open[job.VM.UUID]
+	d.mu.Unlock()
+	if a == nil || !pick(a, job) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.closed
 }
 
 // Reserve accepts the epoch: only with no copy of an earlier attempt left, and
@@ -84,18 +97,8 @@ func (d *destination) accept(ctx context.Context, h *held, job jobs.Job) error {
 	if job.Kind == jobs.KindSync {
 		return d.n.noOtherSync(job)
 	}
-	if err := h.ours(job); err != nil {
-		return err
-	}
-	switch top := h.said.Highest(); {
-	case h.said.Has(jobs.ABORTED, job.Epoch):
-		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d was aborted", job.VM.Name, h.node, job.Epoch)
-	case h.said.Has(jobs.READY, job.Epoch):
-		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: the copy of epoch %d is whole already", job.VM.Name, h.node, job.Epoch)
-	case top == job.Epoch && h.said.Has(jobs.BEGIN, job.Epoch):
-		return nil
-	case top >= job.Epoch:
-		return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, h.node, job.Epoch, top)
+	if err := jobs.MayAccept(h.said, job, d.writes(job, (*arrival).before)); err != nil || h.said.Has(jobs.BEGIN, job.Epoch) {
+		return h.of(err)
 	}
 	return errors.Join(d.n.clearEarlier(ctx, h, job), d.n.clearOthers(ctx, h, job))
 }
@@ -168,8 +171,7 @@ func (d *destination) Prepare(ctx context.Context, job jobs.Job) (ticket jobs.Ti
 // fresh refuses what is late: the attempt must have been accepted, be the
 // newest, and have promised nothing about its copy yet.
 func (d *destination) fresh(h *held, job jobs.Job) error {
-	over := job.Kind == jobs.KindMigrate && (!h.said.Has(jobs.BEGIN, job.Epoch) || h.said.Has(jobs.ABORTED, job.Epoch) ||
-		h.said.Has(jobs.READY, job.Epoch) || h.said.Highest() > job.Epoch)
+	over := job.Kind == jobs.KindMigrate && jobs.MayFill(h.said, job) != nil
 	_, err := os.Stat(d.n.sessionPath(job.ID))
 	if over || err != nil {
 		return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: attempt %s (epoch %d) is not open, or over", job.VM.Name, h.node, job.Attempt, job.Epoch)

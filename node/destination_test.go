@@ -170,7 +170,7 @@ func TestForeignCopy(t *testing.T) {
 	}{
 		{name: "nobody's"},
 		{name: "of an attempt as source", facts: []jobs.Fact{jobs.BEGIN, jobs.BACK}, epoch: 1},
-		{name: "given away and back by hand", facts: []jobs.Fact{jobs.BEGIN, factStopping, jobs.COMMITTING, jobs.DONE}, epoch: 2},
+		{name: "given away and back by hand", facts: []jobs.Fact{jobs.BEGIN, jobs.STOPPING, jobs.COMMITTING, jobs.DONE}, epoch: 2},
 		{name: "that arrived and lives here", facts: []jobs.Fact{jobs.BEGIN, jobs.READY, jobs.GO}, epoch: 3},
 	} {
 		b.promise(vm, c.epoch, nil, c.facts...)

@@ -106,7 +106,7 @@ func (s *source) begin(ctx context.Context, h *held, job jobs.Job, f *flow) erro
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeConflict, "vm %s on %s: an xl that migrates it still runs: %w", job.VM.Name, h.node, err)
 	}
-	if err := h.say(job, factStopping, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
+	if err := h.say(job, jobs.STOPPING, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
 		return errors.Join(err, lock.Release())
 	}
 	transport := xen.ShellCommand(slices.Concat(s.n.cfg.Stub, s.n.stubOf(job).words())...)

@@ -26,7 +26,7 @@ func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Jour
 				return err
 			}
 		}
-		sees, err := s.sees(ctx, job.VM)
+		sees, err := s.sees(ctx, job)
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Jour
 // commitLive lets xl go over its own line. It is asked for nothing while the
 // guest still runs, or while anything else forbids it.
 func (s *source) commitLive(ctx context.Context, h *held, job jobs.Job, destination jobs.Journal) error {
-	sees, err := s.sees(ctx, job.VM)
+	sees, err := s.sees(ctx, job)
 	if err != nil {
 		return err
 	}
@@ -59,15 +59,17 @@ func (s *source) commitLive(ctx context.Context, h *held, job jobs.Job, destinat
 
 // sees looks whether the guest can execute here. A config without a UUID gives
 // a new one at each boot, so a guest that somebody started by hand since it was
-// stopped is told by its name.
-func (s *source) sees(ctx context.Context, vm jobs.VMRef) (jobs.SourceSees, error) {
-	var sees jobs.SourceSees
+// stopped is told by its name. One that was to be kept and is gone may have run
+// on, and ended by itself.
+func (s *source) sees(ctx context.Context, job jobs.Job) (jobs.SourceSees, error) {
+	sees := jobs.SourceSees{Gone: job.Plan.SendsMemory()}
 	all, err := s.n.domains(ctx)
 	for _, d := range all {
 		switch {
-		case d.UUID == vm.UUID:
+		case d.UUID == job.VM.UUID:
+			sees.Gone = false
 			sees.Runs = sees.Runs || stateOf(d) == jobs.VMRunning
-		case d.Name == vm.Name:
+		case d.Name == job.VM.Name:
 			sees.Runs = true
 		}
 	}
@@ -101,10 +103,10 @@ func (s *source) Back(ctx context.Context, job jobs.Job, known jobs.Known) error
 		if err := h.say(job, jobs.BACK, byWord(job)); err != nil {
 			return err
 		}
-		if h.said.Highest() > job.Epoch {
+		if h.said.Late(job.Epoch) {
 			return nil // a late word: a later attempt may hold the guest, and decides
 		}
-		if h.said.Has(factStopping, job.Epoch) {
+		if jobs.MayResume(h.said, job.Epoch) == nil {
 			if err := s.recall(ctx, h, job); err != nil {
 				return jobs.RetryLater(jobs.CodeToolstack, "end xl migrate of vm %s on %s: %w", job.VM.Name, h.node, err)
 			}
@@ -212,7 +214,7 @@ func (s *source) isLate(job string) bool {
 // does not listen at all runs on.
 func (s *source) awaitShutdown(ctx context.Context, h *held, job jobs.Job) error {
 	var asked stopping
-	if _, err := h.told(factStopping, job.Epoch, &asked); err != nil || job.Plan.Mode != jobs.Cold {
+	if _, err := h.told(jobs.STOPPING, job.Epoch, &asked); err != nil || job.Plan.Mode != jobs.Cold {
 		return err
 	}
 	for end := s.n.now().Add(s.n.cfg.ShutdownWait); asked.Boot == s.n.bootID && s.n.now().Before(end); {
@@ -240,7 +242,7 @@ func (s *source) endedByUs(h *held, job jobs.Job) (bool, error) {
 	if job.Plan.Mode == jobs.Cold {
 		return true, nil
 	}
-	return s.n.bootedSince(h, factStopping, job.Epoch)
+	return s.n.bootedSince(h, jobs.STOPPING, job.Epoch)
 }
 
 // Finish journals DONE, destroys the copy that gave its guest away, parks the
@@ -257,7 +259,7 @@ func (s *source) Finish(ctx context.Context, job jobs.Job, destination jobs.Jour
 		if err := h.say(job, jobs.DONE, nil); err != nil {
 			return err
 		}
-		if h.said.Highest() > job.Epoch {
+		if jobs.MayDestroy(h.said, job.Epoch) != nil {
 			return nil // the VM came back since; all that is left here is its own again
 		}
 		if job.Plan.Mode == jobs.Live {

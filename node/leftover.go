@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"xmig/jobs"
 	"xmig/xen"
@@ -18,13 +17,13 @@ func (n *Node) clearEarlier(ctx context.Context, h *held, job jobs.Job) error {
 	if err != nil {
 		return err
 	}
-	if len(copies) > 0 && !leftover(h.said, copies) {
+	if len(copies) > 0 && !jobs.Leftover(h.said, states(copies)) {
 		return jobs.Failed(jobs.CodeConflict, "vm %s is on %s already as domain %d (%s)", job.VM.Name, h.node, copies[0].ID, copies[0].State)
 	}
-	for _, p := range h.said {
-		if !arrived(h.said, p) || h.said.Has(jobs.ABORTED, p.Epoch) {
-			continue
-		}
+	if err := jobs.MayReplace(h.said); err != nil {
+		return h.of(err)
+	}
+	for _, p := range h.said.Unended() {
 		old := job
 		old.Epoch, old.Attempt = p.Epoch, p.Attempt
 		if err := h.say(old, jobs.ABORTED, nil); err != nil {
@@ -55,42 +54,17 @@ func (n *Node) clearOthers(ctx context.Context, h *held, job jobs.Job) error {
 	return errors.Join(errs...)
 }
 
-// leftover tells whether the copies here can only be what attempts that came
-// to nothing left: this host took some in, never let one run, and the VM does
-// not live here. A copy that is paused but lives here is the guest itself.
-func leftover(said jobs.Journal, copies []xen.Domain) bool {
-	return !slices.ContainsFunc(copies, alive) && !lives(said) && slices.ContainsFunc(said, func(p jobs.Promise) bool { return arrived(said, p) })
+// states are those of the copies here.
+func states(copies []xen.Domain) (all []jobs.VMState) {
+	for _, c := range copies {
+		all = append(all, stateOf(c))
+	}
+	return all
 }
 
 // alive: the domain runs, or a resume lets it run on.
 func alive(d xen.Domain) bool {
 	return stateOf(d) == jobs.VMRunning || stateOf(d) == jobs.VMSuspended
-}
-
-// arrived: p is the begin of an attempt to this host that was never let go.
-func arrived(said jobs.Journal, p jobs.Promise) bool {
-	if p.Fact != jobs.BEGIN || said.Has(jobs.GO, p.Epoch) && !said.Has(jobs.ABORTED, p.Epoch) {
-		return false
-	}
-	for _, f := range []jobs.Fact{factStopping, jobs.SEALED, jobs.COMMITTING, jobs.BACK, jobs.DONE} {
-		if said.Has(f, p.Epoch) {
-			return false // it was the source in this one
-		}
-	}
-	return true
-}
-
-// lives: the VM was given to this host and has not been given away since.
-func lives(said jobs.Journal) (here bool) {
-	for _, p := range said {
-		switch p.Fact {
-		case jobs.GO:
-			here = !said.Has(jobs.ABORTED, p.Epoch)
-		case jobs.DONE:
-			here = false
-		}
-	}
-	return here
 }
 
 // destroyCopies removes paused copies that never ran; ABORTED is journalled before.

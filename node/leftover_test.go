@@ -39,8 +39,8 @@ func TestWhoseCopy(t *testing.T) {
 		for _, f := range strings.Fields(c.said) {
 			said = append(said, jobs.Promise{Fact: jobs.Fact(f[:len(f)-1]), Epoch: uint64(f[len(f)-1] - '0')})
 		}
-		if lives(said) != c.lives || leftover(said, c.copies) != c.leftover {
-			t.Errorf("%q with %v: lives %v, leftover %v", c.said, c.copies, lives(said), leftover(said, c.copies))
+		if jobs.Leftover(said, states(c.copies)) != c.leftover {
+			t.Errorf("%q with %v: leftover %v", c.said, c.copies, !c.leftover)
 		}
 	}
 }

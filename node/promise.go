@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"xmig/jobs"
@@ -12,11 +11,8 @@ import (
 	"xmig/xen"
 )
 
-// Facts of this host's own, beside those of the hand-over's rules.
-const (
-	factStopping = jobs.Fact("STOPPING") // S: from here on this attempt may have stopped the guest
-	factDisarmed = jobs.Fact("DISARMED") // S: the autostart link was taken away; data has it
-)
+// A fact of this host's own, beside those of the hand-over's rules.
+const factDisarmed = jobs.Fact("DISARMED") // S: the autostart link was taken away; data has it
 
 // held is a VM while this process holds its lock: what it says and does
 // happens under it, and its effect commands keep it until they have ended (R2).
@@ -73,17 +69,12 @@ func promises(entries []journal.Entry) jobs.Journal {
 	return j
 }
 
-// ours refuses an epoch in which another job promised something here, or a
-// later one: only a bus that was lost counts epochs anew, and nothing that was
-// promised under the old count may be taken for this attempt's (R1).
-func (h *held) ours(job jobs.Job) error {
-	for _, p := range h.said {
-		if p.Epoch >= job.Epoch && p.Attempt != "" && !strings.HasPrefix(p.Attempt, job.ID+".") {
-			return jobs.Failed(jobs.CodeConflict, "vm %s on %s: epoch %d is not new: %s was promised in epoch %d by attempt %s; if the bus was lost since, run `xmig recover`",
-				job.VM.Name, h.node, job.Epoch, p.Fact, p.Epoch, p.Attempt)
-		}
+// of says whose a rule's word is about.
+func (h *held) of(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("vm %s on %s: %w", h.vm.Name, h.node, err)
 }
 
 // say journals a fact once; it is on disk when say returns.

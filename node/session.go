@@ -142,6 +142,14 @@ func (a *arrival) end() {
 	a.cancel()
 }
 
+// before: it is an earlier attempt's.
+func (a *arrival) before(job jobs.Job) bool {
+	return !a.laterThan(job) && a.job.Attempt != job.Attempt
+}
+
+// any: whoever's it is.
+func (a *arrival) any(jobs.Job) bool { return true }
+
 // laterThan: what is done for job must leave this session alone. A device that
 // is synced has no epochs: there another job's session is never ours to end.
 func (a *arrival) laterThan(job jobs.Job) bool {

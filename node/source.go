@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,15 +69,14 @@ func (s *source) close(job string) {
 func (s *source) Begin(ctx context.Context, job jobs.Job) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Kind == jobs.KindMigrate {
-			if err := h.ours(job); err != nil {
+			copies, err := s.n.copies(ctx, job.VM)
+			if err != nil {
 				return err
 			}
-		}
-		if h.said.Has(jobs.BEGIN, job.Epoch) {
-			return nil
-		}
-		if top := h.said.Highest(); top >= job.Epoch && job.Kind == jobs.KindMigrate {
-			return jobs.NotOurs("vm %s on %s: epoch %d is not new, the journal is at %d", job.VM.Name, s.n.cfg.Name, job.Epoch, top)
+			stands := slices.ContainsFunc(copies, func(d xen.Domain) bool { return stateOf(d) == jobs.VMPaused || stateOf(d) == jobs.VMSuspended })
+			if err := jobs.MayBegin(h.said, job, stands); err != nil {
+				return h.of(err)
+			}
 		}
 		return h.say(job, jobs.BEGIN, peersOf(job))
 	})
@@ -226,7 +226,7 @@ func (s *source) Stop(ctx context.Context, job jobs.Job, told func(jobs.Flow)) (
 		if err != nil {
 			return err
 		}
-		if err := h.say(job, factStopping, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
+		if err := h.say(job, jobs.STOPPING, stopping{inBoot{s.n.bootID}, dom.ID}); err != nil {
 			return err
 		}
 		out.At, out.Ran = s.n.now(), true
@@ -249,8 +249,8 @@ func (s *source) noteLate(job jobs.Job, err error) {
 
 // mayStop: the attempt is not over, did not stop the guest before, and it runs.
 func (s *source) mayStop(ctx context.Context, h *held, job jobs.Job) (xen.Domain, error) {
-	if h.said.Has(jobs.BACK, job.Epoch) || h.said.Has(jobs.COMMITTING, job.Epoch) {
-		return xen.Domain{}, jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, h.node, job.Epoch)
+	if err := jobs.MayStop(h.said, job.Epoch); err != nil {
+		return xen.Domain{}, h.of(err)
 	}
 	dom, err := s.n.domain(ctx, job.VM)
 	if err != nil {
@@ -327,8 +327,8 @@ func (s *source) save(ctx context.Context, h *held, job jobs.Job, dom xen.Domain
 // second copy, and journals SEALED.
 func (s *source) Seal(ctx context.Context, job jobs.Job, seal jobs.Seal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
-		if h.said.Has(jobs.BACK, job.Epoch) { // the link must not go again after it was put back
-			return jobs.RetryLater(jobs.CodeAborted, "vm %s on %s: epoch %d is over", job.VM.Name, h.node, job.Epoch)
+		if err := jobs.MaySeal(h.said, job.Epoch); err != nil { // the link must not go again after it was put back
+			return h.of(err)
 		}
 		for _, d := range job.Plan.Disks {
 			if !d.Shared {

@@ -91,7 +91,7 @@ func (a stubArgs) decide(path string, e xen.StubEffect, note []byte) error {
 			return fmt.Errorf("what the destination promised: %w", err)
 		}
 		// The guest is suspended: its whole image came through here.
-		if err := jobs.MayCommit(said, destination, a.Epoch, jobs.SourceSees{}); err != nil || e == xen.PassReady || said.Has(jobs.COMMITTING, a.Epoch) {
+		if err := jobs.MayPassReady(said, destination, a.Epoch); err != nil || e == xen.PassReady || said.Has(jobs.COMMITTING, a.Epoch) {
 			return err
 		}
 		log, err := journal.Open(path)
@@ -101,13 +101,9 @@ func (a stubArgs) decide(path string, e xen.StubEffect, note []byte) error {
 		_, err = log.Append(journal.Entry{Attempt: a.Attempt, Epoch: a.Epoch, Fact: string(jobs.COMMITTING)})
 		return err
 	case xen.Destroy:
-		if !said.Has(jobs.DONE, a.Epoch) || said.Has(jobs.BACK, a.Epoch) {
-			return &jobs.RuleError{Rule: "R13", Act: "the end of the source's copy", Why: "the source did not promise it", Epoch: a.Epoch}
-		}
+		return jobs.MayTellDestroy(said, a.Epoch)
 	case xen.Resume:
-		if !said.Has(jobs.BACK, a.Epoch) {
-			return &jobs.RuleError{Rule: "R3", Act: "a resume", Why: "the source did not go back", Epoch: a.Epoch}
-		}
+		return jobs.MayTellResume(said, a.Epoch)
 	}
 	return nil
 }

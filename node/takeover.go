@@ -58,6 +58,9 @@ func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (
 		if err := d.mustBePaused(ctx, job, domid); err != nil {
 			return err
 		}
+		if err := jobs.MayReady(h.said, job, jobs.CopyPaused, d.writes(job, (*arrival).any)); err != nil {
+			return h.of(err)
+		}
 		return h.say(job, jobs.READY, readiness{DomID: domid, Seal: seal})
 	})
 	if err != nil {
@@ -293,6 +296,9 @@ func (d *destination) Abort(ctx context.Context, job jobs.Job, scope jobs.AbortS
 }
 
 func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
+	if h.said.Foreign(job) {
+		return jobs.NotOurs("vm %s on %s: epoch %d is another attempt's", job.VM.Name, h.node, job.Epoch)
+	}
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
 		return err
@@ -301,7 +307,7 @@ func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
 		if err := h.say(job, jobs.ABORTED, nil); err != nil { // a Reserve that is still on its way finds this
 			return err
 		}
-		if len(copies) > 0 && h.said.Highest() == job.Epoch && leftover(h.said, copies) {
+		if len(copies) > 0 && h.said.Highest() == job.Epoch && jobs.Leftover(h.said, states(copies)) {
 			return d.n.clearEarlier(ctx, h, job)
 		}
 		return nil
