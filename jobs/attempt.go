@@ -38,6 +38,12 @@ func (j Journal) Foreign(job Job) bool {
 	return slices.ContainsFunc(j, func(p Promise) bool { return p.Epoch == job.Epoch && p.Attempt != "" && p.Attempt != job.Attempt })
 }
 
+// OfAnotherJob reports the same of another job. The way back of a job may come
+// under the name of an attempt that never began: it undoes the one before.
+func (j Journal) OfAnotherJob(job Job) bool {
+	return slices.ContainsFunc(j, func(p Promise) bool { return p.Epoch == job.Epoch && p.Attempt != "" && p.job() != job.ID })
+}
+
 // job is the id of the job whose attempt promised it.
 func (p Promise) job() string {
 	id, _, _ := strings.Cut(p.Attempt, ".")

@@ -192,7 +192,7 @@ type model struct {
 func theRules() *model {
 	return &model{begin: MayBegin, accept: MayAccept, replace: MayReplace, fill: MayFill, ready: MayReady, stop: MayStop, seal: MaySeal,
 		passReady: MayPassReady, commit: MayCommit, goBack: MayGoBack, resume: MayResume, tellResume: MayTellResume, release: MayRelease,
-		goes: MayGo, foreign: Journal.Foreign, abort: MayAbort, finish: MayFinish, destroy: MayDestroy, tellDestroy: MayTellDestroy,
+		goes: MayGo, foreign: Journal.OfAnotherJob, abort: MayAbort, finish: MayFinish, destroy: MayDestroy, tellDestroy: MayTellDestroy,
 		repair: Repair, swaps: Swaps, counts: KeyCounts, boots: true,
 		journals: map[journalKey]Journal{}, owners: map[[2]uint8]Owner{}, named: map[[2]uint8]Job{}, keys: map[asked]*verdicts{}}
 }

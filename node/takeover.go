@@ -296,8 +296,8 @@ func (d *destination) Abort(ctx context.Context, job jobs.Job, scope jobs.AbortS
 }
 
 func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {
-	if h.said.Foreign(job) {
-		return jobs.NotOurs("vm %s on %s: epoch %d is another attempt's", job.VM.Name, h.node, job.Epoch)
+	if h.said.OfAnotherJob(job) {
+		return jobs.NotOurs("vm %s on %s: epoch %d is another job's", job.VM.Name, h.node, job.Epoch)
 	}
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
