@@ -101,10 +101,9 @@ func (f *found) way(i int) string {
 
 // setting is a world to search in.
 type setting struct {
-	name    string
-	set     func(*model)
-	large   bool // not with -short
-	reaches map[string]func(*world) bool
+	name  string
+	set   func(*model)
+	large bool // not with -short
 }
 
 func both(a, b func(*model)) func(*model) { return func(m *model) { a(m); b(m) } }
