@@ -176,6 +176,7 @@ func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	job, news, stands := m.rec.Job(), make(chan Flow, 1), make(chan struct{})
+	ended := m.clock() // the last pass, just now
 	go func() {
 		defer close(stands)
 		stopped, err = m.src.Stop(ctx, job, func(f Flow) {
@@ -185,12 +186,13 @@ func (m *Migration) stop(ctx context.Context) (stopped Stopped, err error) {
 			}
 		})
 	}()
-	for m.another(news, stands, m.clock()) {
+	for m.another(news, stands, ended) {
 		if _, perr := m.pass(ctx, DeltaPass); perr != nil {
 			cancel(perr)
 			<-stands
 			return stopped, perr
 		}
+		ended = m.clock()
 	}
 	<-stands
 	return stopped, err
