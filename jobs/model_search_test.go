@@ -128,7 +128,7 @@ func settings() []setting {
 // searched is the setting's model with what was found: for each once.
 func (c setting) searched(t *testing.T) (*model, *found) {
 	if c.large && testing.Short() {
-		t.Skip("large; run without -short")
+		t.Skip("NOT TESTED with -short: worlds of some hundred thousand states; the plain run of CI searches them")
 	}
 	m := theRules()
 	c.set(m)
