@@ -11,7 +11,7 @@
 //
 //	go test ./test/matrix -v                                    how many cells there are, and why others cannot be
 //	XMIG_MATRIX=list go test ./test/matrix -v                   each of them by name, with the reason
-//	XMIG_MATRIX=ci go test ./test/matrix -v -timeout 20m        around the hand-over, and a sample
+//	XMIG_MATRIX=ci go test ./test/matrix -v -timeout 60m        around the hand-over, and a sample
 //	XMIG_MATRIX=all go test ./test/matrix -v -timeout 12h       all of them, over three seeds
 //	XMIG_MATRIX='live/seal/source stub/within/kill' go test ./test/matrix -v
 //	XMIG_MATRIX=random XMIG_MATRIX_N=1000 go test ./test/matrix -v -timeout 12h
