@@ -28,7 +28,7 @@ func TestAttachedMeanwhile(t *testing.T) {
 		t.Run(string(c.mode)+" in "+string(c.step), func(t *testing.T) {
 			w := newWorld(t)
 			a, b := w.host("a"), w.host("b")
-			vm := a.guest(xlsim.GuestSpec{Name: "web01", Type: guestType(c.mode)}, 4*mib)
+			vm := a.guest(xlsim.GuestSpec{Name: "web01", Type: guestType(c.mode)}, 16*mib) // the seed takes seconds
 			more := a.disks("more")
 			must(t, xlsim.MakeDisk(more, mib, xlsim.DefaultMix(9)))
 			a.run()
@@ -63,14 +63,14 @@ func TestAttachedMeanwhile(t *testing.T) {
 func TestResizedMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.host("a"), w.host("b")
-	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 4*mib)
+	vm := a.guest(xlsim.GuestSpec{Name: "web01"}, 16*mib)
 	a.run()
 	b.run()
 	job := newJob(a, b, vm, jobs.Suspend, 1)
 	job.Spec.BWLimit = 2 * mib
 	w.submit(job)
 	eventually(t, "the step", func() bool { return w.record(job1).Step == jobs.Seed })
-	must(t, os.Truncate(a.disks("web01-xvda"), 6*mib))
+	must(t, os.Truncate(a.disks("web01-xvda"), 18*mib))
 	rec := w.final(job1)
 	if rec.State != jobs.Succeeded {
 		t.Fatalf("%s: %+v", rec.State, rec.Failure)
@@ -78,5 +78,5 @@ func TestResizedMeanwhile(t *testing.T) {
 	equal(t, "attempts", rec.Attempt, 2)
 	info, err := os.Stat(b.disks("web01-xvda"))
 	must(t, err)
-	equal(t, "size there", info.Size(), 6*mib)
+	equal(t, "size there", info.Size(), 18*mib)
 }
