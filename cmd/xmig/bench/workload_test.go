@@ -58,8 +58,10 @@ func TestImageShares(t *testing.T) {
 			count[e.kind] += e.Length
 			part := b[e.Offset:next]
 			small := float64(len(squeeze.EncodeAll(part, nil))) / float64(len(part))
+			// A rest of a few pages may hold too few words twice for zstd to see.
+			dense := small > 0.7 && e.Length >= minExtent
 			switch blank := len(bytes.Trim(part, "\x00")) == 0; {
-			case e.kind == zero && !blank, e.kind == random && small < 0.99, e.kind == text && (small > 0.7 || blank):
+			case e.kind == zero && !blank, e.kind == random && small < 0.99, e.kind == text && (dense || blank):
 				t.Fatalf("extent of kind %d: shrinks to %.2f, blank %t", e.kind, small, blank)
 			}
 		}
