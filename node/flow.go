@@ -173,17 +173,16 @@ func (s *source) carry(ctx context.Context, job jobs.Job, d *departure, f *flow,
 	f.memory = &jobs.Memory{Bytes: res.Bytes, Wire: res.Wire, Digest: res.Digest, Elapsed: s.n.now().Sub(f.begin)}
 }
 
-// lookEvery is how often a guest whose memory flows is looked at: the last pass
-// begins that much later than it could, at worst.
+// lookEvery is how often a guest whose memory flows is looked at where nothing
+// tells that it was suspended: the last pass begins that much later than it
+// could, at worst; more where xl is slow (xen.AskAgain).
 const lookEvery = 200 * time.Millisecond
 
 // awaitStop waits until xl has suspended the guest, and tells when it ran last.
 func (s *source) awaitStop(ctx context.Context, job jobs.Job, f *flow) (at time.Time, err error) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	at = f.begin
 	for {
-		looked := s.n.now()
+		looked, turn := s.n.now(), f.stream.Turn()
 		dom, err := s.n.domain(ctx, job.VM)
 		switch {
 		case ctx.Err() != nil:
@@ -191,7 +190,7 @@ func (s *source) awaitStop(ctx context.Context, job jobs.Job, f *flow) (at time.
 		case err != nil:
 			s.n.log.Debug().Err(err).Str("vm", job.VM.Name).Msg("not seen while its memory flows")
 		case stateOf(dom) == jobs.VMSuspended && s.stands(job, f):
-			if turn := f.stream.Turn(); turn.After(at) {
+			if turn = f.stream.Turn(); turn.After(at) {
 				at = turn
 			}
 			return at, nil
@@ -201,19 +200,36 @@ func (s *source) awaitStop(ctx context.Context, job jobs.Job, f *flow) (at time.
 		if err := f.stub.There(ctx); err != nil {
 			return at, err
 		}
-		select {
-		case <-tick.C:
-		case <-f.migrated:
-			return at, errors.New("xl ended")
-		case <-f.sent:
-			if f.sendErr != nil {
-				return at, f.sendErr
-			}
-			tick.Reset(stubEvery) // the image is whole, so it stands; what is left is to see it
-		case <-ctx.Done():
-			return at, context.Cause(ctx)
+		if err := f.news(ctx, turn, xen.AskAgain(lookEvery, s.n.now().Sub(looked))); err != nil {
+			return at, err
 		}
 	}
+}
+
+// news waits until the guest is worth another look: a round of its pages began
+// behind turn, which it may have been suspended for, its image is whole, or it was not looked
+// at for a while.
+func (f *flow) news(ctx context.Context, turn time.Time, while time.Duration) error {
+	end := time.After(while)
+	tick := time.NewTicker(stubEvery)
+	defer tick.Stop()
+	for f.stream.Turn().Equal(turn) {
+		select {
+		case <-tick.C:
+		case <-end:
+			return nil
+		case <-f.migrated:
+			return errors.New("xl ended")
+		case <-f.sent:
+			if f.sendErr != nil {
+				return f.sendErr
+			}
+			return sleep(ctx, stubEvery) // it stands; what is left is to see it
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // stands: a guest with a device model writes through that until its state is in

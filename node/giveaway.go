@@ -186,6 +186,7 @@ const lateSuspend = 3 * time.Minute
 // more: one that is let be would stand still later, and nobody would wake it.
 func (s *source) awaitLate(ctx context.Context, job jobs.Job) error {
 	for end := s.n.now().Add(lateSuspend); s.isLate(job.ID) && s.n.now().Before(end); {
+		looked := time.Now()
 		copies, err := s.n.copies(ctx, job.VM)
 		if err != nil {
 			return err
@@ -193,7 +194,7 @@ func (s *source) awaitLate(ctx context.Context, job jobs.Job) error {
 		if !slices.ContainsFunc(copies, func(d xen.Domain) bool { return stateOf(d) == jobs.VMRunning }) {
 			break
 		}
-		if err := sleep(ctx, waitEvery); err != nil {
+		if err := sleep(ctx, xen.AskAgain(waitEvery, time.Since(looked))); err != nil {
 			return err
 		}
 	}
@@ -218,6 +219,7 @@ func (s *source) awaitShutdown(ctx context.Context, h *held, job jobs.Job) error
 		return err
 	}
 	for end := s.n.now().Add(s.n.cfg.ShutdownWait); asked.Boot == s.n.bootID && s.n.now().Before(end); {
+		looked := time.Now()
 		copies, err := s.n.copies(ctx, job.VM)
 		if err != nil {
 			return err
@@ -225,7 +227,7 @@ func (s *source) awaitShutdown(ctx context.Context, h *held, job jobs.Job) error
 		if !slices.ContainsFunc(copies, func(d xen.Domain) bool { return d.ID == asked.DomID && stateOf(d) == jobs.VMRunning }) {
 			return nil
 		}
-		if err := sleep(ctx, waitEvery); err != nil {
+		if err := sleep(ctx, xen.AskAgain(waitEvery, time.Since(looked))); err != nil {
 			return err
 		}
 	}

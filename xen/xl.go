@@ -88,6 +88,14 @@ const (
 // orderly shutdown takes.
 const waitEvery = 200 * time.Millisecond
 
+// AskAgain is how long to wait before the toolstack is asked the same again:
+// every, and longer where the last answer took long. An xl that takes a second
+// of a busy dom0 for its answer must not take the CPU of the guest waited for.
+func AskAgain(every, took time.Duration) time.Duration {
+	const share, longest = 4, 5 * time.Second // a fifth of one CPU at most; news no older than that
+	return max(every, min(share*took, longest))
+}
+
 // Shutdown asks a guest to shut down, by the power button where it has no
 // drivers of Xen's. The waiting is ours and not `xl shutdown -w`: a guest that
 // never answers must not hold the lock when this process is gone.
@@ -95,15 +103,14 @@ func (x XL) Shutdown(ctx context.Context, id int, mode ShutdownMode) error {
 	if err := x.onDomain(ctx, id, effect{args: []string{"shutdown", "-F", strconv.Itoa(id)}}); err != nil || mode == Ask {
 		return err
 	}
-	tick := time.NewTicker(waitEvery)
-	defer tick.Stop()
 	for {
+		looked := time.Now()
 		d, err := x.byID(ctx, id)
 		if errors.Is(err, ErrNoDomain) || err == nil && d.State.shutDown() {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(AskAgain(waitEvery, time.Since(looked))):
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("domain %d was asked and has not shut down: %w", id, context.Cause(ctx)), err)
 		}
