@@ -129,7 +129,8 @@ func (f *fleet) takeIn(m *Mark, job func(id string) look, t *todo) {
 			if r.Held != nil {
 				mv.Text = r.Held.Reason
 			}
-			if d := f.rooms[mv.To]; d == nil || d.bars != "" && m.Drain.Kind == Emptying || f.overfull(&r, d) {
+			late := f.Now.After(m.Drain.Deadline) // what has not begun does not begin any more
+			if d := f.rooms[mv.To]; late || d == nil || d.bars != "" && m.Drain.Kind == Emptying || f.overfull(&r, d) {
 				t.back, t.by = append(t.back, r.ID), takenBack
 			}
 		case !r.State.Final():

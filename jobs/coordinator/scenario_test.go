@@ -221,6 +221,33 @@ func TestRestoreEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
+// A move that was asked for and has not begun, for its home was closed meanwhile,
+// is taken back at the deadline: the restore ends, and nothing waits for ever.
+func TestDeadlineTakesBackWhatWaits(t *testing.T) {
+	g := newGame(t, farm(3, 6)...)
+	g.order(DrainRequest{Host: "hv1", By: "me"})
+	g.untilState("hv1", DrainDone)
+	g.order(DrainRequest{Host: "hv1", By: "me", Kind: Homing, Deadline: 10 * time.Minute})
+	waiting := func() (n int) {
+		for _, r := range g.jobs {
+			if r.State == jobs.Queued {
+				n++
+			}
+		}
+		return n
+	}
+	for waiting() == 0 {
+		g.turn()
+	}
+	m := g.marks["hv1"]
+	m.Cordon = &Order{By: "me"}
+	g.marks["hv1"] = m
+	m = g.untilState("hv1", DrainDone)
+	if home := len(g.hosts["hv1"].VMs); home == 6 || waiting() > 0 || !strings.Contains(m.Drain.Text, fmt.Sprintf("%d are home, %d are not", home, 6-home)) {
+		t.Errorf("at home: %d, jobs in the queue: %d, %s", home, waiting(), drainText(m))
+	}
+}
+
 // 31: restore without moving back is uncordon; a restore while VMs still leave
 // is refused by Coordinator.Drain (TestOrders).
 
