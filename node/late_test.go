@@ -48,6 +48,34 @@ func TestSuspendedLateForNobody(t *testing.T) {
 	a.verify(vm)
 }
 
+// TestSuspendedLateWithoutItsWorker: the worker that would have waited for it is
+// dead, the next one knows nothing of it, and the guest is woken all the same.
+func TestSuspendedLateWithoutItsWorker(t *testing.T) {
+	for _, version := range []string{"4.17.5", "4.20.0"} {
+		t.Run(version, func(t *testing.T) {
+			w := newWorld(t)
+			a, b := w.host("a"), w.host("b")
+			must(t, xlsim.ChangeHost(a.sim, func(h *xlsim.HostSpec) { h.XenVersion = version }))
+			must(t, xlsim.ChangeHost(b.sim, func(h *xlsim.HostSpec) { h.XenVersion = version }))
+			vm := a.guest(xlsim.GuestSpec{Name: "web01", Extra: []string{`extra = "xlsim.suspend=late"`}}, 4*mib)
+			job := opened(t, a, b, newJob(a, b, vm, jobs.Suspend, 1))
+			_, err := a.src.Pass(w.ctx, job, 1, jobs.SeedPass)
+			must(t, err)
+			must(t, b.dst.Receive(w.ctx, job))
+			if _, err := a.src.Stop(w.ctx, job, noFlow); !xen.MaySuspendLate(err) {
+				t.Fatalf("the guest was not late: %v", err)
+			}
+			delete(a.src.late, job.ID)
+			must(t, a.src.Back(w.ctx, job, jobs.Known{}))
+			eventually(t, "it has suspended", func() bool { return a.state(vm) == jobs.VMSuspended })
+			watch := &watcher{a.Node, map[int]time.Time{}}
+			must(t, watch.watchOnce(w.ctx))
+			equal(t, "guest", a.state(vm), jobs.VMRunning)
+			a.verify(vm)
+		})
+	}
+}
+
 // TestWhyAFlowFailed: what xl said can still be asked for, whichever end failed.
 func TestWhyAFlowFailed(t *testing.T) {
 	late := &xen.CommandError{Stderr: "libxl: error: Domain 2:guest did not suspend, timed out"}

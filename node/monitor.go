@@ -19,13 +19,19 @@ import (
 // on after an abort would not come back from a reboot, and its domain would stay
 // behind after a poweroff. So this worker does for such guests what their
 // monitor did, until their domain is gone. A file each keeps them over restarts.
+//
+// Whatever the Xen, such a guest may still answer the request to suspend that was
+// taken back (xen.MaySuspendLate). Where the worker that waited for it died, it
+// is woken here.
 
-// watched is a guest without a monitor.
+// watched is a guest that runs on after it was, or was to be, suspended.
 type watched struct {
-	VM     jobs.VMRef
-	DomID  int
-	Config string // what a restart boots from; empty: nothing does
-	On     xen.Endings
+	VM        jobs.VMRef
+	DomID     int
+	Config    string // what a restart boots from; empty: nothing does
+	On        xen.Endings
+	Monitored bool      // its xl still sees to its end
+	Since     time.Time // of the attempt's end
 }
 
 func (n *Node) watchedDir() string { return filepath.Join(n.cfg.StateDir, "watched") }
@@ -40,9 +46,6 @@ func (n *Node) standIn(ctx context.Context, job jobs.Job) error {
 	if err != nil {
 		return err
 	}
-	if info.Version.AtLeast(xen.MonitorSurvivesSince) {
-		return nil
-	}
 	dom, err := n.domain(ctx, job.VM)
 	if err != nil {
 		return err
@@ -51,7 +54,8 @@ func (n *Node) standIn(ctx context.Context, job jobs.Job) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watched{VM: job.VM, DomID: dom.ID, Config: job.Plan.Guest.Config, On: cfg.On})
+	raw, err := json.Marshal(watched{VM: job.VM, DomID: dom.ID, Config: job.Plan.Guest.Config, On: cfg.On,
+		Monitored: info.Version.AtLeast(xen.MonitorSurvivesSince), Since: n.now()})
 	if err != nil {
 		return err
 	}
@@ -72,10 +76,12 @@ type watcher struct {
 // watchGuests is the monitor of all guests that lost theirs.
 func (n *Node) watchGuests(ctx context.Context) error {
 	w := &watcher{n, map[int]time.Time{}}
-	for sleep(ctx, watchEvery) == nil {
+	for took := time.Duration(0); sleep(ctx, xen.AskAgain(watchEvery, took)) == nil; {
+		begin := time.Now()
 		if err := w.watchOnce(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn().Err(err).Msg("a guest without a monitor could not be looked after; trying again")
 		}
+		took = time.Since(begin)
 	}
 	return nil
 }
@@ -109,8 +115,8 @@ func (n *watcher) watchOnce(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// watchGuest does what the guest's config wants at its end. One that is
-// suspended is being moved, and whoever moves it sees to it.
+// watchGuest does what the guest's config wants at its end, where nobody else
+// does, and wakes one that was suspended too late.
 func (n *watcher) watchGuest(ctx context.Context, g watched, all []xen.Domain) error {
 	dom, there := xen.Domain{}, false
 	for _, d := range all {
@@ -121,6 +127,14 @@ func (n *watcher) watchGuest(ctx context.Context, g watched, all []xen.Domain) e
 	if !there {
 		delete(n.ended, g.DomID)
 		return removeIfThere(n.watchedPath(g.VM))
+	}
+	switch {
+	case dom.State.Suspended():
+		return n.wakeLate(ctx, g)
+	case g.Monitored && n.now().Sub(g.Since) > lateSuspend:
+		return removeIfThere(n.watchedPath(g.VM))
+	case g.Monitored:
+		return nil
 	}
 	ending, ended := dom.State.Ending()
 	since, known := n.ended[g.DomID]
@@ -158,5 +172,23 @@ func (n *watcher) watchGuest(ctx context.Context, g watched, all []xen.Domain) e
 			}
 		}
 		return removeIfThere(n.watchedPath(g.VM))
+	})
+}
+
+// wakeLate has a guest run on that was suspended though its last attempt was
+// taken back. One that is being moved is left to whoever moves it.
+func (n *watcher) wakeLate(ctx context.Context, g watched) error {
+	ours := func(said jobs.Journal) bool { return jobs.MayResume(said, said.Highest()) == nil }
+	_, entries, err := n.open(g.VM)
+	if err != nil || !ours(promises(entries)) {
+		return err // looked at first: a move may hold the lock for long
+	}
+	return n.hold(ctx, g.VM, func(h *held) error {
+		now, err := n.domain(ctx, g.VM)
+		if err != nil || now.ID != g.DomID || !now.State.Suspended() || !ours(h.said) {
+			return err
+		}
+		n.log.Info().Str("vm", g.VM.Name).Msg("a guest was suspended after its move was taken back; it is woken")
+		return n.src.wake(ctx, h, now)
 	})
 }

@@ -86,6 +86,13 @@ func (s *HostSpec) validate() error {
 	return errors.Join(errs...)
 }
 
+// since: the host's Xen is that version or a later one.
+func (s *HostSpec) since(major, minor int) bool {
+	var a, b int
+	_, err := fmt.Sscanf(s.XenVersion, "%d.%d", &a, &b)
+	return err == nil && (a > major || a == major && b >= minor)
+}
+
 // CreateHost makes the directory of a simulated host, or takes over one that
 // is there: its domains stay, its description becomes spec.
 func CreateHost(dir string, spec HostSpec) error {

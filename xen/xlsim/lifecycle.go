@@ -105,6 +105,33 @@ func (c *call) unpause(_ options, args []string) int {
 	return 0
 }
 
+// resumeDomain is `xl resume`: a guest that was left suspended goes on.
+func (c *call) resumeDomain(_ options, args []string) int {
+	d, err := c.resolve(args[0])
+	if err != nil {
+		return c.fail(err, 1)
+	}
+	h, err := lockHost(c.dir)
+	if err != nil {
+		return c.fail(err, 1)
+	}
+	suspended := h.status(d).Suspended
+	h.unlock()
+	if !suspended {
+		fmt.Fprint(c.stderr, notSuspended(d.ID))
+		return 1
+	}
+	if err := do(c.dir, d.ID, opResume); err != nil {
+		return c.fail(err, 1)
+	}
+	return 0
+}
+
+func notSuspended(id int) string {
+	return fmt.Sprintf("xc: error: Dom %[1]d not suspended: (shutdown 0, reason 255): Internal error\n"+
+		"libxl: error: libxl_dom_suspend.c:666:domain_resume_done: Domain %[1]d:xc_domain_resume failed: Invalid argument\n", id)
+}
+
 func (c *call) rename(_ options, args []string) int {
 	d, err := c.resolve(args[0])
 	if err != nil {

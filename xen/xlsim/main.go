@@ -117,6 +117,7 @@ func commands() map[string]command {
 		"create":          {"pqne", (*call).create, 1, 1},
 		"pause":           {"", (*call).pause, 1, 1},
 		"unpause":         {"", (*call).unpause, 1, 1},
+		"resume":          {"", (*call).resumeDomain, 1, 1},
 		"shutdown":        {"waF", (*call).shutdown, 0, 1},
 		"reboot":          {"waF", (*call).reboot, 0, 1},
 		"destroy":         {"f", (*call).destroy, 1, 1},
@@ -144,7 +145,7 @@ func (c *call) xl(args []string) int {
 	}
 	name := args[0]
 	cmd, ok := commands()[name]
-	if !ok {
+	if !ok || name == "resume" && !c.spec.since(4, 20) {
 		fmt.Fprintf(c.stderr, "command \"%s\" not implemented\n", name)
 		return 1
 	}

@@ -270,8 +270,7 @@ func (s *sender) resumed() int {
 	s.hangUp()
 	fmt.Fprint(s.c.stderr, "Migration failed, resuming at sender.\n")
 	if !s.suspended {
-		fmt.Fprintf(s.c.stderr, "xc: error: Dom %[1]d not suspended: (shutdown 0, reason 255): Internal error\n"+
-			"libxl: error: libxl_dom_suspend.c:666:domain_resume_done: Domain %[1]d:xc_domain_resume failed: Invalid argument\n", s.d.ID)
+		fmt.Fprint(s.c.stderr, notSuspended(s.d.ID))
 		return 1
 	}
 	if err := s.resume(); err != nil {
