@@ -18,7 +18,9 @@ type Installation interface {
 	Hosts() [2]string
 	// MoveArgs is the command line that moves a guest to a host, and waits.
 	MoveArgs(guest, to string, flags ...string) []string
-	// Kill ends a host's worker by SIGKILL.
+	// Aim looks for the worker that runs on a host, so that a Kill takes no time.
+	Aim(host string)
+	// Kill ends a host's worker by SIGKILL: the one that was aimed at.
 	Kill(host string)
 	// Revive starts it again, or waits until somebody else has.
 	Revive(host string)

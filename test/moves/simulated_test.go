@@ -75,6 +75,7 @@ func slowly(t *testing.T) moves.Installation {
 func (s *simulation) Bus() *bus.Bus           { return s.c.Bus() }
 func (s *simulation) Hosts() [2]string        { return [2]string{s.c.Hosts[0].Name, s.c.Hosts[1].Name} }
 func (s *simulation) Patience() time.Duration { return 3 * time.Minute }
+func (s *simulation) Aim(string)              {} // a kill takes no time here
 func (s *simulation) Kill(host string)        { s.host(host).Node.Kill() }
 func (s *simulation) Revive(host string)      { s.host(host).Node.Start() }
 func (s *simulation) Now(string) time.Time    { return time.Now() }

@@ -113,6 +113,7 @@ func (m *mover) sweep(end End, want []jobs.StepName, flags ...string) (hit []job
 		victim = m.there
 	}
 	killed := map[jobs.StepName]time.Time{}
+	m.Aim(victim)
 	job := m.submit(flags...)
 	m.follow(job, func(e jobs.Event) bool {
 		if e.What != "step.begin" || !slices.Contains(want, e.Step) || !killed[e.Step].IsZero() {
@@ -121,6 +122,7 @@ func (m *mover) sweep(end End, want []jobs.StepName, flags ...string) (hit []job
 		m.Kill(victim)
 		killed[e.Step] = m.Now(m.here)
 		m.Revive(victim)
+		m.Aim(victim)
 		return false
 	})
 	rec := m.record(job)

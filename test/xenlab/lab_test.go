@@ -1,10 +1,12 @@
 package xenlab
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -21,9 +23,10 @@ import (
 
 // lab is the lab that runs, in the hands of one test.
 type lab struct {
-	t      *testing.T
-	bus    *bus.Bus
-	looked string // when a guest was proven last, as `lab gaps` wants it
+	t       *testing.T
+	bus     *bus.Bus
+	looked  string             // when a guest was proven last, as `lab gaps` wants it
+	killers map[string]*killer // by host
 }
 
 // Guests of the lab, and where they begin.
@@ -49,7 +52,7 @@ func open(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return &lab{t: t, bus: b, looked: "3h"}
+	return &lab{t: t, bus: b, looked: "3h", killers: map[string]*killer{}}
 }
 
 func installation(t *testing.T) moves.Installation { return open(t) }
@@ -117,11 +120,68 @@ func (l *lab) MoveArgs(guest, to string, flags ...string) []string {
 	return append([]string{"submit", guest, "--to", to, "--max-downtime", "10m"}, flags...)
 }
 
-// Kill ends the worker; systemd starts it again in a second, as on a real host.
-func (l *lab) Kill(host string) {
-	l.t.Helper()
-	l.on(host, "systemctl kill -s KILL --kill-who=main xmig-node")
+// killer is a shell on a host that ends its worker at a word, and knows the
+// host's time. A login takes longer than the shortest step does.
+type killer struct {
+	words   io.WriteCloser
+	answers *bufio.Scanner
 }
+
+// killing is what that shell does. It must know the worker before the word comes.
+const killing = `while read word; do
+	case $word in
+	look) worker=$(systemctl show -p MainPID --value xmig-node) && echo "$worker" ;;
+	kill) kill -KILL "$worker" && echo "$worker" ;;
+	time) date +%s%N ;;
+	esac || echo failed
+done`
+
+// tell has the host's killer do something, and returns the number it answers.
+func (l *lab) tell(host, word string) int64 {
+	l.t.Helper()
+	k := l.killers[host]
+	if k == nil {
+		k = l.killer(host)
+		l.killers[host] = k
+	}
+	if _, err := fmt.Fprintln(k.words, word); err != nil {
+		l.t.Fatalf("%s: tell it to %s: %v", host, word, err)
+	}
+	k.answers.Scan() // at the end of it there is no number
+	n, err := strconv.ParseInt(k.answers.Text(), 10, 64)
+	if err != nil || n == 0 {
+		l.t.Fatalf("%s was told to %s: %q, %v", host, word, k.answers.Text(), errors.Join(err, k.answers.Err()))
+	}
+	return n
+}
+
+func (l *lab) killer(host string) *killer {
+	l.t.Helper()
+	cmd := exec.Command("./lab", "ssh", host, killing)
+	words, err := cmd.StdinPipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	answers, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		words.Close() // the shell ends with what it reads
+		if err := cmd.Wait(); err != nil {
+			l.t.Logf("the killer on %s: %v", host, err)
+		}
+	})
+	return &killer{words, bufio.NewScanner(answers)}
+}
+
+// Kill ends the worker; systemd starts it again in a second, as on a real host.
+func (l *lab) Kill(host string) { l.t.Helper(); l.tell(host, "kill") }
+
+func (l *lab) Aim(host string) { l.t.Helper(); l.tell(host, "look") }
 
 func (l *lab) Revive(host string) {
 	l.t.Helper()
@@ -135,12 +195,7 @@ func (l *lab) Revive(host string) {
 
 func (l *lab) Now(host string) time.Time {
 	l.t.Helper()
-	text := strings.TrimSpace(l.on(host, "date +%s%N"))
-	ns, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		l.t.Fatalf("date on %s: %v", host, err)
-	}
-	return time.Unix(0, ns)
+	return time.Unix(0, l.tell(host, "time"))
 }
 
 // awaitSeen waits until the bus knows the guest on exactly one host.
