@@ -9,13 +9,19 @@ import (
 	"xmig/test/moves"
 )
 
+// brief skips a test in the brief suite, which CI has half an hour for.
+func brief(t *testing.T, what string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("NOT TESTED with -short: " + what)
+	}
+}
+
 // TestConformance holds the driver of package xen to what it promises, on the
 // real xl of both hosts.
 func TestConformance(t *testing.T) {
+	brief(t, "each of the driver's commands on the real xl; moves go through most of them")
 	for _, kind := range []string{"pvh", "pv"} {
-		if testing.Short() && kind == "pv" {
-			continue
-		}
 		t.Run(kind, func(t *testing.T) { t.Log(open(t).lab("conform", kind)) })
 	}
 }
@@ -26,28 +32,25 @@ func TestVolumes(t *testing.T) { t.Log(open(t).lab("volumes")) }
 func TestPreflight(t *testing.T) { moves.Preflight(t, installation, pvGuest) }
 
 func TestThereAndBack(t *testing.T) {
+	brief(t, "there and back by suspend and cold; the preflight, the kills and the power cut move d1 by suspend")
 	for _, mode := range []jobs.Mode{jobs.Suspend, jobs.Cold} {
 		for _, guest := range []string{pvGuest, pvhGuest} {
-			if testing.Short() { // the preflight and the reboot move them, by suspend
-				continue
-			}
 			t.Run(guest+"_"+string(mode), func(t *testing.T) { moves.ThereAndBack(t, installation, guest, mode, 1) })
 		}
 	}
 }
 
 // TestLive moves the PVH guest, its memory flowing while it runs, ten times
-// there and back. In the brief suite the reboot's moves are live ones.
+// there and back.
 func TestLive(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED with -short: ten live moves there and back in a row; the reboot is between two live ones")
-	}
+	brief(t, "ten live moves there and back in a row")
 	moves.ThereAndBack(t, installation, pvhGuest, jobs.Live, 10)
 }
 
 // TestHeld stops a move right where both copies are held, and compares what the
 // disks of both hosts hold.
 func TestHeld(t *testing.T) {
+	brief(t, "what the disks of both hosts hold while both copies are held")
 	l := open(t)
 	moves.Held(t, installation, pvGuest, moves.Strike{
 		// A trap on the source itself: ssh would come too late.
@@ -94,6 +97,7 @@ func (l *lab) stands(guest, host string) error {
 
 // TestReboot: the guest reboots where it came to.
 func TestReboot(t *testing.T) {
+	brief(t, "a reboot of the guest between two live moves")
 	l := open(t)
 	moves.Away(t, installation, pvhGuest, func(at string) {
 		before := l.on(at, "xl domid "+pvhGuest)
