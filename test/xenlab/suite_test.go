@@ -95,22 +95,31 @@ func (l *lab) stands(guest, host string) error {
 	return nil
 }
 
-// TestReboot: the guest reboots where it came to.
+// TestReboot: a guest reboots where it came to: the PV guest by suspend, the
+// PVH guest by a live move.
 func TestReboot(t *testing.T) {
-	brief(t, "a reboot of the guest between two live moves")
-	l := open(t)
-	moves.Away(t, installation, pvhGuest, func(at string) {
-		before := l.on(at, "xl domid "+pvhGuest)
-		l.on(at, "xl reboot "+pvhGuest)
-		l.eventually(func() error {
-			said := l.command("./lab", "ssh", at, "xl domid "+pvhGuest)
-			if said.Code != 0 || said.Stdout == before {
-				return fmt.Errorf("%s is still domain %s", pvhGuest, before)
-			}
-			return nil
+	brief(t, "a reboot of each guest between two moves")
+	for _, guest := range []string{pvGuest, pvhGuest} {
+		t.Run(guest, func(t *testing.T) {
+			l := open(t)
+			moves.Away(t, installation, guest, func(at string) { l.reboot(guest, at) })
 		})
-		l.well(pvhGuest)
+	}
+}
+
+// reboot has a guest reboot, and waits until it is well again.
+func (l *lab) reboot(guest, at string) {
+	l.t.Helper()
+	before := l.on(at, "xl domid "+guest)
+	l.on(at, "xl reboot "+guest)
+	l.eventually(func() error {
+		said := l.command("./lab", "ssh", at, "xl domid "+guest)
+		if said.Code != 0 || said.Stdout == before {
+			return fmt.Errorf("%s is still domain %s", guest, before)
+		}
+		return nil
 	})
+	l.well(guest)
 }
 
 func TestKilled(t *testing.T) {
