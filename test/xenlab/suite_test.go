@@ -27,7 +27,10 @@ func TestConformance(t *testing.T) {
 }
 
 // TestVolumes runs storage's tests of logical volumes on a host's lvm2.
-func TestVolumes(t *testing.T) { t.Log(open(t).lab("volumes")) }
+func TestVolumes(t *testing.T) {
+	brief(t, "storage's tests on the real lvm2; each move makes, fills and retires volumes")
+	t.Log(open(t).lab("volumes"))
+}
 
 func TestPreflight(t *testing.T) { moves.Preflight(t, installation, pvGuest) }
 
