@@ -65,7 +65,8 @@ func PredictFinal(mode Mode, memory int64, passes []PassReport, link int64) time
 	if link <= 0 {
 		link = AssumedLink
 	}
-	return t + travel(standing(mode, memory), link)
+	// What earlier passes reached is over when a limit came since.
+	return t + travel(standing(mode, memory), tighter(link, last.Limit))
 }
 
 // PassFits: one more delta pass, as long as the last one, ends before all of a

@@ -104,6 +104,8 @@ func TestPredictFinal(t *testing.T) {
 		{"memory at the assumed rate", Suspend, 112 << 20, deltasOf(2 * time.Second), 0, 4 * time.Second},
 		{"memory at the best rate seen", Suspend, 512 << 20, []PassReport{fast, {Elapsed: 3 * time.Second}}, 0, 6 * time.Second},
 		{"a slow pass does not make the link slower", Suspend, 512 << 20, []PassReport{fast}, 512 << 20, 3 * time.Second},
+		{"a limit that came since the seed", Suspend, 512 << 20, []PassReport{fast, {Elapsed: time.Second, Limit: 64 << 20}}, 0, 10 * time.Second},
+		{"a limit that went since the seed", Suspend, 512 << 20, []PassReport{{Elapsed: time.Second, Limit: 1}, {Elapsed: time.Second}}, 512 << 20, 3 * time.Second},
 		{"a tiny pass measures nothing", Suspend, 112 << 20, []PassReport{tiny}, 0, 2*time.Second + time.Millisecond},
 	} {
 		if got := PredictFinal(c.mode, c.memory, c.passes, c.link); got != c.want {
@@ -129,6 +131,13 @@ func TestPredictionsKnowTheLimit(t *testing.T) {
 	p.decideMode(Spec{Mode: Suspend, BWLimit: gib / 100}, Answer{})
 	if want := 101 * time.Second; p.Predicted < want || p.Predicted > want+time.Second {
 		t.Errorf("before the seed: %s, want about %s", p.Predicted, want)
+	}
+	for _, limits := range [][2]int64{{0, gib / 100}, {gib, gib / 100}, {gib / 100, gib}} {
+		p.Guest.SendLimit = limits[1]
+		p.decideMode(Spec{Mode: Suspend, BWLimit: limits[0]}, Answer{LinkRate: 2 * gib})
+		if want := 101 * time.Second; p.Predicted < want || p.Predicted > want+time.Second {
+			t.Errorf("limits %v of job and host: %s, want about %s", limits, p.Predicted, want)
+		}
 	}
 	seed := PassReport{Kind: SeedPass, Elapsed: 10 * time.Second, Disks: []DiskReport{{Wire: 10 * gib}}}
 	m := &Migration{rec: &Record{Plan: p, Report: Report{Passes: append([]PassReport{seed}, deltasOf(2*time.Second)...)}}}

@@ -17,9 +17,10 @@ type Guest struct {
 	AutostartLink string     `json:"autostart_link,omitempty"` // path of the link; empty: none
 	AutostartText string     `json:"autostart_text,omitempty"` // what the link says
 	BootFiles     []BootFile `json:"boot_files,omitempty"`
-	NoLive        string     `json:"no_live,omitempty"`    // why it cannot be moved live
-	EarlyOpen     bool       `json:"early_open,omitempty"` // a device model opens its disks while it is restored
-	ReadRate      int64      `json:"read_rate_bytes"`      // measured on its first disk, bytes per second
+	NoLive        string     `json:"no_live,omitempty"`          // why it cannot be moved live
+	EarlyOpen     bool       `json:"early_open,omitempty"`       // a device model opens its disks while it is restored
+	ReadRate      int64      `json:"read_rate_bytes"`            // measured on its first disk, bytes per second
+	SendLimit     int64      `json:"send_limit_bytes,omitempty"` // of its host at that moment, bytes per second; 0: none
 }
 
 // BootFile is a file outside the disks that the next boot needs.
@@ -90,6 +91,7 @@ type PassReport struct {
 	Number  uint32        `json:"number"`
 	Kind    PassKind      `json:"kind"`
 	Elapsed time.Duration `json:"elapsed_ns"`
+	Limit   int64         `json:"limit_bytes,omitempty"` // that held at its end, the job's or the host's, bytes per second; 0: none
 	Disks   []DiskReport  `json:"disks"`
 }
 

@@ -92,6 +92,7 @@ type Host struct {
 	VMs        []VM      `json:"vms,omitempty"`
 	Shadows    []Shadow  `json:"shadows,omitempty"`
 	Tags       []string  `json:"tags,omitempty"`    // what its operator says of it; rules act on tagged hosts only
+	Sends      *Sending  `json:"sends,omitempty"`   // how fast it may send; nil: it does not tell
 	Problem    string    `json:"problem,omitempty"` // why the inventory is not whole
 	Started    time.Time `json:"started"`
 	Seen       time.Time `json:"seen"`

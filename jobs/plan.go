@@ -82,8 +82,17 @@ func (p *Plan) decideMode(spec Spec, a Answer) (noLive string) {
 	default:
 		p.Mode, p.Why = Suspend, "it cannot be moved live: "+noLive
 	}
+	spec.BWLimit = tighter(spec.BWLimit, p.Guest.SendLimit)
 	p.Predicted = Predict(p.Mode, p.Guest.Memory, p.Disks, p.Guest.ReadRate, spec.carries(a.LinkRate))
 	return noLive
+}
+
+// tighter is the lower one of two limits, of which 0 is none.
+func tighter(a, b int64) int64 {
+	if a <= 0 || b <= 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // carries is the rate that a job may use of a link, 0 if nothing bounds it and

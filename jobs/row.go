@@ -12,9 +12,10 @@ type Row[T any] struct {
 
 // Throttle is what people want of one host while it runs.
 type Throttle struct {
-	BWLimit *int64    `json:"bwlimit_bytes,omitempty"` // all that it sends, bytes per second, 0 no limit; nil: its configuration's
-	By      string    `json:"by,omitempty"`            // who changed it last
-	At      time.Time `json:"at"`
+	BWLimit *int64      `json:"bwlimit_bytes,omitempty"` // all that it sends, bytes per second, 0 no limit; nil: its configuration's
+	Hours   []RateHours `json:"hours,omitempty"`         // in place of its configuration's; none with a BWLimit: that holds at all times
+	By      string      `json:"by,omitempty"`            // who changed it last
+	At      time.Time   `json:"at"`
 }
 
 // Wish is what people want of a job while it is under way. It lies beside the

@@ -37,11 +37,11 @@ type Config struct {
 	MonitorWait   time.Duration // how long a guest that has ended must stay behind until its monitor is taken for gone
 	Heartbeat     time.Duration // presence and queue heartbeats
 	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
-	BWLimit       int64         // most that this host sends, bytes per second; 0: no limit
-	Readers       int           // reads in flight per disk, 0: default
-	Compress      string        // auto, on, off
-	Moves         int           // migrations driven at once
-	Blackouts     int           // guests that may stand still at once at a host, each way
+	Bandwidth     jobs.Bandwidth
+	Readers       int    // reads in flight per disk, 0: default
+	Compress      string // auto, on, off
+	Moves         int    // migrations driven at once
+	Blackouts     int    // guests that may stand still at once at a host, each way
 	Limits        jobs.Limits
 }
 
@@ -110,5 +110,6 @@ func (c Config) Validate() error {
 	if _, err := os.Stat(c.ConfigDir); err != nil {
 		errs = append(errs, fmt.Errorf("config directory: %w", err))
 	}
+	errs = append(errs, c.Bandwidth.Validate())
 	return errors.Join(errs...)
 }

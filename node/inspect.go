@@ -33,7 +33,7 @@ func (s *source) Inspect(ctx context.Context, job jobs.Job) (jobs.Guest, []jobs.
 	}
 	for _, vm := range vms {
 		if vm.UUID == job.VM.UUID {
-			g := jobs.Guest{VM: vm}
+			g := jobs.Guest{VM: vm, SendLimit: s.n.bandwidth.sending().Now}
 			err := s.n.inspect(ctx, job, &g, b)
 			return g, b.all, err
 		}

@@ -86,6 +86,8 @@ func (n *Node) inventory(ctx context.Context) jobs.Host {
 	h := jobs.Host{Node: n.cfg.Name, Instance: n.instance, Simulated: n.cfg.Simulated, Started: n.started,
 		Version: Version, Tags: n.cfg.Tags, Bridges: n.bridges(), Seen: n.now()}
 	h.Hostname, _ = os.Hostname()
+	sends := n.bandwidth.sending()
+	h.Sends = &sends
 	var problems []error
 	if info, err := n.xl.Info(ctx); err != nil {
 		problems = append(problems, err)

@@ -92,7 +92,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	case "off":
 		n.compress = blocksync.CompressOff
 	}
-	n.bandwidth = newBandwidth(cfg.BWLimit)
+	n.bandwidth = newBandwidth(cfg.Bandwidth, n.now, log)
 	n.manifests = manifests{filepath.Join(cfg.StateDir, "manifests"), log}
 	n.src = &source{n: n, open: map[string]*departure{}, late: map[string]bool{}}
 	n.dst = &destination{n: n, open: map[string]*arrival{}}
@@ -126,6 +126,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.known.Run(ctx) })
 	g.Go(func() error { return n.look(ctx) })
 	g.Go(func() error { return n.bandwidth.follow(ctx, n.bus, n.cfg.Name, n.wishes.take) })
+	g.Go(func() error { return n.bandwidth.keepTime(ctx) })
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.sweep(ctx) })
 	g.Go(func() error { return n.watchGuests(ctx) })

@@ -172,7 +172,7 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 	}
 	err = g.Wait()
 	watch.end()
-	rep.Elapsed = s.n.now().Sub(begin)
+	rep.Elapsed, rep.Limit = s.n.now().Sub(begin), lowest(d.limits)
 	if err != nil {
 		s.close(job.ID) // whatever broke, the next try opens a lane of its own
 		return rep, err

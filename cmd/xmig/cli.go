@@ -80,7 +80,7 @@ func newParser(g *grammar, out, errs io.Writer) (*kong.Kong, error) {
 		kong.Writers(out, errs),
 		kong.DefaultEnvars("XMIG"),
 		kong.Resolvers(&settings{}),
-		kong.Vars{"config_file": defaultConfig, "hours": coordinator.HoursForm},
+		kong.Vars{"config_file": defaultConfig, "hours": coordinator.HoursForm, "rate_hours": rateHoursForm},
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{

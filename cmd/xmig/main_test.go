@@ -53,7 +53,7 @@ func TestExamples(t *testing.T) {
 				t.Errorf("%s: no examples", c.FullPath())
 			}
 			for _, f := range found {
-				args := strings.Fields(strings.ReplaceAll(f[1], defaultConfig, conf))[1:]
+				args := words(strings.ReplaceAll(f[1], defaultConfig, conf))[1:]
 				_, ctx, err := parse(t, args...)
 				if err != nil {
 					t.Errorf("%s: example %q: %v", c.FullPath(), f[1], err)

@@ -45,6 +45,7 @@ type nodeCmd struct {
 	Heartbeat    time.Duration `default:"10s" help:"How often this host says that it is there."`
 	LaneTimeout  time.Duration `default:"15s" help:"Silence after which a lane is lost."`
 	BWLimit      rate          `name:"bwlimit" placeholder:"RATE" help:"Most bytes per second that this host sends, all moves together, until 'xmig host set' says otherwise (default: no limit)."`
+	BWLimitHours []rateHours   `name:"bwlimit-hours" placeholder:"HOURS" help:"Another --bwlimit at some times, by this host's clock: ${rate_hours}. The first that holds counts; 0 is no limit. May be given several times."`
 	Readers      int           `default:"0" help:"Reads in flight per disk (0: 4)."`
 	Compress     string        `enum:"auto,on,off" default:"auto" help:"Compress what travels: ${enum}."`
 	Moves        int           `default:"2" help:"Migrations away from here that are driven at once."`
@@ -76,7 +77,8 @@ The same in /etc/xmig/xmig.toml:
     nats = "nats://10.0.0.1:4222"
     [node]
     node-name = "hv1"
-    lane-listen = "eth1"`
+    lane-listen = "eth1"
+    bwlimit-hours = ["mon-fri 08:00-18:00 50MiB/s"]`
 }
 
 func (c *nodeCmd) Run(ctx context.Context, g *globals, t *terminal) error {
@@ -130,7 +132,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"}, Stub: []string{self, "xl-stub"},
 		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools, Tags: c.Tags,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
-		LinkRate: int64(c.LinkRate), BWLimit: int64(c.BWLimit), Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Blackouts: c.Blackouts, Limits: c.limits(),
+		LinkRate: int64(c.LinkRate), Bandwidth: jobs.Bandwidth{Rate: int64(c.BWLimit), Hours: plainHours(c.BWLimitHours)}, Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Blackouts: c.Blackouts, Limits: c.limits(),
 	}
 	if c.Simulate != "" {
 		if err := c.simulate(&cfg, self); err != nil {

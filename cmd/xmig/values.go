@@ -65,6 +65,40 @@ func (v *hours) UnmarshalText(text []byte) error {
 	return err
 }
 
+// rateHours is a rate for a part of the week.
+type rateHours jobs.RateHours
+
+// rateHoursForm is how they are written.
+const rateHoursForm = jobs.PeriodForm + " RATE, such as: mon-fri 08:00-18:00 50MiB/s, or: 22:00-06:00 0"
+
+// UnmarshalText reads them from a flag, the environment or the config file.
+func (v *rateHours) UnmarshalText(text []byte) error {
+	_, words, bad := jobs.TakePeriod(strings.Fields(string(text)))
+	var r rate
+	switch {
+	case bad != "":
+	case len(words) == 0:
+		bad = "no rate"
+	default:
+		if err := r.UnmarshalText([]byte(strings.Join(words, " "))); err != nil {
+			bad = err.Error()
+		}
+	}
+	if bad != "" {
+		return fmt.Errorf("hours %q: %s; want %s", text, bad, rateHoursForm)
+	}
+	all := strings.Fields(strings.ToLower(string(text)))
+	*v = rateHours{Hours: strings.Join(all[:len(all)-len(words)], " "), Rate: int64(r)}
+	return nil
+}
+
+func plainHours(all []rateHours) (out []jobs.RateHours) {
+	for _, h := range all {
+		out = append(out, jobs.RateHours(h))
+	}
+	return out
+}
+
 // mapping is what is called otherwise at the destination: disk=A:B,bridge=A:B.
 type mapping jobs.Mapping
 

@@ -81,6 +81,29 @@ func TestHours(t *testing.T) {
 	}
 }
 
+// TestRateHours: rates for parts of the week, by flag and file.
+func TestRateHours(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "xmig.toml")
+	if err := os.WriteFile(file, []byte(`node.bwlimit-hours = ["MON-fri 08:00-18:00 50 MiB/s", "22:00-06:00 0"]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []jobs.RateHours{{Hours: "mon-fri 08:00-18:00", Rate: 50 << 20}, {Hours: "22:00-06:00"}}
+	for _, args := range [][]string{
+		{"node", "--bwlimit-hours", "mon-fri 08:00-18:00 50MiB/s", "--bwlimit-hours", "22:00-06:00 0"},
+		{"node", "--config", file},
+	} {
+		g, _, err := parse(t, args...)
+		if err != nil || !reflect.DeepEqual(plainHours(g.Node.BWLimitHours), want) {
+			t.Errorf("%v: %v, %v", args, g.Node.BWLimitHours, err)
+		}
+	}
+	for _, bad := range []string{" ", "08:00-18:00", "50MiB/s", "08:00-18:00 fast", "mon-fry 08:00-18:00 1MiB/s", "08:00-18:00 -1"} {
+		if _, _, err := parse(t, "node", "--bwlimit-hours="+bad); err == nil || !strings.Contains(err.Error(), jobs.PeriodForm) {
+			t.Errorf("--bwlimit-hours %q: %v", bad, err)
+		}
+	}
+}
+
 func TestPlaces(t *testing.T) {
 	for text, want := range map[string]place{
 		"hv1:/dev/vg0/a": {"hv1", "/dev/vg0/a"}, "/dev/vg0/a": {"", "/dev/vg0/a"}, "a.img": {"", "a.img"},

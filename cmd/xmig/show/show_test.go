@@ -212,6 +212,8 @@ func TestTables(t *testing.T) {
 	hosts := []jobs.Host{
 		{Node: "hv1", Hostname: "hv1.example", Simulated: true, Version: "1.0", Xen: "4.17.7", VirtCaps: []string{"pv", "hvm"}, CPUs: 4,
 			Memory: 8 << 30, FreeMemory: 3 << 30, Bridges: []string{"xenbr0"}, Pools: []jobs.Pool{{Name: "/srv", Free: 1 << 30, Size: 4 << 30}, {Name: "/var", Free: 2 << 30}},
+			Sends: &jobs.Sending{Bandwidth: jobs.Bandwidth{Rate: 100 * mib, Hours: []jobs.RateHours{{Hours: "mon-fri 08:00-18:00", Rate: 50 * mib}, {Hours: "22:00-06:00"}}},
+				Now: 50 * mib, Named: "mon-fri 08:00-18:00"},
 			VMs: []jobs.VM{vm}, Started: noon, Seen: noon.Add(50 * time.Second)},
 		{Node: "hv2", Problem: "xl list: exit code 1", Seen: noon},
 	}
@@ -219,6 +221,20 @@ func TestTables(t *testing.T) {
 	golden(t, "host", Host(hosts[0], noon.Add(time.Minute)))
 	golden(t, "vms", VMs(hosts))
 	golden(t, "vm", VM("hv1", vm, &jobs.Owner{Node: "hv1", Epoch: 3, Claim: second.ID})+VM("hv1", vm, nil))
+}
+
+func TestSends(t *testing.T) {
+	for want, s := range map[string]*jobs.Sending{
+		"-":                               nil,
+		"without a limit (as configured)": {},
+		"at most 5 MiB/s (wished by ann)": {Bandwidth: jobs.Bandwidth{Rate: 5 * mib}, Now: 5 * mib, By: "ann"},
+		"without a limit now; at most 5 MiB/s 08:00-18:00, else without a limit (as configured)": {
+			Bandwidth: jobs.Bandwidth{Hours: []jobs.RateHours{{Hours: "08:00-18:00", Rate: 5 * mib}}}},
+	} {
+		if got := Sends(s); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }
 
 func TestPlan(t *testing.T) {

@@ -85,6 +85,7 @@ func Host(h jobs.Host, now time.Time) string {
 	p("cpus", "%d", h.CPUs)
 	p("memory", "%s, %s free", Bytes(h.Memory), Bytes(h.FreeMemory))
 	p("bridges", "%s", dash(strings.Join(h.Bridges, " ")))
+	p("sends", "%s", Sends(h.Sends))
 	for _, pool := range h.Pools {
 		size := ""
 		if pool.Size > 0 {
