@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -174,6 +175,24 @@ func (s Spec) WithDefaults() Spec {
 		s.Cutover = CutoverNow
 	}
 	return s
+}
+
+// SameRequest tells whether two specs, of which defaults are filled in, ask for
+// the same of one VM on one host, whoever asks and why.
+func (s Spec) SameRequest(o Spec) bool {
+	if !s.NotBefore.Equal(o.NotBefore) || !s.CutoverAt.Equal(o.CutoverAt) || !s.Map.equal(o.Map) {
+		return false
+	}
+	for _, x := range []*Spec{&s, &o} {
+		x.VM, x.From, x.By, x.Reason = "", "", "", ""
+		x.NotBefore, x.CutoverAt, x.Map = time.Time{}, time.Time{}, Mapping{}
+	}
+	return reflect.DeepEqual(s, o)
+}
+
+// equal takes an empty list for none, as the store does.
+func (m Mapping) equal(o Mapping) bool {
+	return maps.Equal(m.Disks, o.Disks) && maps.Equal(m.Bridges, o.Bridges) && slices.Equal(m.Shared, o.Shared)
 }
 
 var nodeName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)

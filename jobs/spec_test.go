@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -161,4 +162,39 @@ func TestMappingProperties(t *testing.T) {
 			t.Fatalf("%s and %s both go to %s", x, y, m.Disk(x))
 		}
 	})
+}
+
+// TestSameRequest: whoever asks, and however the VM is called, counts for nothing; all
+// of what is asked counts. A field that is new here must be thought of.
+func TestSameRequest(t *testing.T) {
+	at := time.Date(2026, 12, 1, 2, 0, 0, 0, time.UTC)
+	base := Spec{VM: "web01", To: "hv2", NotBefore: at, Map: Mapping{Disks: map[string]string{"/a": "/b"}}}.WithDefaults()
+	for name, c := range map[string]struct {
+		change func(*Spec)
+		same   bool
+	}{
+		"nothing":               {func(*Spec) {}, true},
+		"who and why":           {func(s *Spec) { s.By, s.Reason = "ann", "noise" }, true},
+		"by its UUID":           {func(s *Spec) { s.VM, s.From = "5eed0000-0000-4000-8000-000000000001", "hv1" }, true},
+		"another zone":          {func(s *Spec) { s.NotBefore = at.In(time.FixedZone("", 3600)) }, true},
+		"no list, an empty one": {func(s *Spec) { s.Map.Shared, s.Map.Bridges = []string{}, map[string]string{} }, true},
+		"to":                    {func(s *Spec) { s.To = "" }, false},
+		"mode":                  {func(s *Spec) { s.Mode = Cold }, false},
+		"downtime":              {func(s *Spec) { s.MaxDowntime++ }, false},
+		"priority":              {func(s *Spec) { s.Priority++ }, false},
+		"map":                   {func(s *Spec) { s.Map.Disks = map[string]string{"/a": "/c"} }, false},
+		"time":                  {func(s *Spec) { s.NotBefore = at.Add(time.Second) }, false},
+		"cutover":               {func(s *Spec) { s.Cutover = CutoverManual }, false},
+		"drain":                 {func(s *Spec) { s.Drain = "d" }, false},
+		"retry":                 {func(s *Spec) { s.RetryOf = "01J" }, false},
+	} {
+		other := base
+		c.change(&other)
+		if base.SameRequest(other) != c.same || other.SameRequest(base) != c.same {
+			t.Errorf("%s: want %t", name, c.same)
+		}
+	}
+	if n := reflect.TypeFor[Spec]().NumField(); n != 21 {
+		t.Errorf("a spec has %d fields: is the new one part of what is asked?", n)
+	}
 }

@@ -39,7 +39,9 @@ type submitCmd struct {
 
 // Help shows what people want to do most.
 func (submitCmd) Help() string {
-	return `Ctrl-C ends the waiting, not the job: it says how to watch on.
+	return `Ctrl-C ends the waiting, not the job: it says how to watch on. The same command
+again attaches to the job that is under way; another one for the same VM is
+refused, and names it.
 
 Examples:
 

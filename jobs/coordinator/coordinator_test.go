@@ -205,9 +205,13 @@ func TestOneMoverPerVM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.Submit(t.Context(), jobs.Spec{VM: webUUID, To: "hv2"})
+	_, err = w.Submit(t.Context(), jobs.Spec{VM: webUUID, To: "hv2", Mode: jobs.Suspend})
 	if jobs.CodeOf(err) != jobs.CodeConflict || !strings.Contains(err.Error(), rec.ID) {
-		t.Errorf("a second submission got %v, want a conflict that names job %s", err, rec.ID)
+		t.Errorf("a second submission of another kind got %v, want a conflict that names job %s", err, rec.ID)
+	}
+	again, err := w.Submit(t.Context(), jobs.Spec{VM: webUUID, From: "hv1", To: "hv2", By: "another", Reason: "the answer was lost"})
+	if err != nil || again.ID != rec.ID {
+		t.Errorf("the same again got job %s, %v, want %s", again.ID, err, rec.ID)
 	}
 	ended, err := w.Cancel(t.Context(), rec.ID, "me")
 	if err != nil || ended.State != jobs.Cancelled || ended.Failure.Text != "cancelled by me" {
@@ -216,8 +220,45 @@ func TestOneMoverPerVM(t *testing.T) {
 	if _, err := w.Cancel(t.Context(), rec.ID, "me"); jobs.CodeOf(err) != jobs.CodeConflict {
 		t.Errorf("cancelled twice: %v", err)
 	}
-	if _, err := w.Submit(t.Context(), jobs.Spec{VM: "web01", To: "hv2"}); err != nil {
-		t.Errorf("after the cancel: %v", err)
+	if next, err := w.Submit(t.Context(), jobs.Spec{VM: "web01", To: "hv2"}); err != nil || next.ID == rec.ID {
+		t.Errorf("after the cancel: job %s, %v", next.ID, err)
+	}
+}
+
+// TestSubmittedManyTimesAtOnce: clients that ask for the same at the same moment,
+// or again because an answer was late, make one job, and no answer names another.
+func TestSubmittedManyTimesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.announce(t, "hv1", 8, guest("web01", webUUID))
+	w.announce(t, "hv2", 8)
+	const clients = 12
+	answers := make([]jobs.Record, clients)
+	var g errgroup.Group
+	for i := range clients {
+		g.Go(func() error {
+			for {
+				rec, err := w.Submit(t.Context(), jobs.Spec{VM: "web01", To: "hv2", By: fmt.Sprint("client", i)})
+				if err == nil {
+					answers[i] = rec
+					return nil
+				}
+				// The other's record comes behind its claim.
+				if jobs.CodeOf(err) != jobs.CodeConflict || !strings.Contains(err.Error(), "is being submitted") {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i, rec := range answers {
+		if rec.ID != answers[0].ID {
+			t.Errorf("client %d got job %s, client 0 %s", i, rec.ID, answers[0].ID)
+		}
+	}
+	if all, err := w.bus.Records().List(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("%d records, %v", len(all), err)
 	}
 }
 

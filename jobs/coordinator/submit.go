@@ -20,7 +20,8 @@ const orphanAge = time.Minute
 const submitFor = 15 * time.Second
 
 // Submit takes a request in: the VM is found and claimed, the record written.
-// It answers when the record is durable.
+// It answers when the record is durable. The same request again gets the job
+// that the first one got, as long as that is under way.
 func (c *Coordinator) Submit(ctx context.Context, spec jobs.Spec) (jobs.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitFor)
 	defer cancel()
@@ -84,8 +85,13 @@ func (c *Coordinator) accept(ctx context.Context, id string, spec jobs.Spec, hos
 	now := c.Clock()
 	rec := jobs.Record{ID: id, Spec: spec, VM: vm, Source: source, Destination: spec.To, State: jobs.Queued, Created: now, Updated: now}
 	if spec.Kind == jobs.KindMigrate {
-		if err := c.claim(ctx, rec); err != nil {
+		same, err := c.claim(ctx, rec)
+		if err != nil {
 			return jobs.Record{}, err
+		}
+		if same != nil {
+			c.Log.Info().Str("job", same.ID).Str("vm", vm.Name).Str("by", spec.By).Msg("asked for again; the job that is under way is meant")
+			return *same, nil
 		}
 	}
 	saved, err := c.Records.Create(ctx, rec)
@@ -145,30 +151,34 @@ func device(spec jobs.Spec) jobs.VMRef {
 }
 
 // claim makes the job the VM's only mover. A claim that was left behind, by a
-// job that is final or by a submission that died, is taken off first.
-func (c *Coordinator) claim(ctx context.Context, rec jobs.Record) error {
+// job that is final or by a submission that died, is taken off first. Where a job
+// has the VM that was asked for in the same words, it is given: whoever asks twice,
+// because the answer was lost or two people saw the same alarm, means one move.
+func (c *Coordinator) claim(ctx context.Context, rec jobs.Record) (same *jobs.Record, err error) {
 	for {
 		key, err := c.Claims.Claim(ctx, rec.VM, rec.Source, rec.ID)
 		if err == nil || !errors.Is(err, jobs.ErrConflict) || key.Claim == "" {
-			return err
+			return nil, err
 		}
 		holder, lerr := c.Records.Load(ctx, key.Claim)
 		switch {
 		case lerr == nil && holder.State.Final():
 		case lerr == nil && holder.ID == rec.ID:
-			return nil
+			return nil, nil
+		case lerr == nil && holder.Cancel == nil && holder.Source == rec.Source && holder.Spec.SameRequest(rec.Spec):
+			return &holder, nil
 		case lerr == nil:
-			return jobs.Failed(jobs.CodeConflict, "vm %s is being moved by job %s since %s (%s); watch it with `xmig job watch %s`",
+			return nil, jobs.Failed(jobs.CodeConflict, "vm %s is being moved by job %s since %s (%s); watch it with `xmig job watch %s`",
 				rec.VM.Name, holder.ID, holder.Created.Format(time.DateTime), holder.State, holder.ID)
 		case errors.Is(lerr, jobs.ErrNotFound):
 			if born, terr := c.IDTime(key.Claim); terr == nil && c.Clock().Sub(born) < orphanAge {
-				return jobs.RetryLater(jobs.CodeConflict, "vm %s is being submitted as job %s right now; try again in a minute", rec.VM.Name, key.Claim)
+				return nil, jobs.RetryLater(jobs.CodeConflict, "vm %s is being submitted as job %s right now; try again in a minute", rec.VM.Name, key.Claim)
 			}
 		default:
-			return lerr
+			return nil, lerr
 		}
 		if err := c.Claims.Unclaim(ctx, rec.VM.UUID, key.Claim); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
