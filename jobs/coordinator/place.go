@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"xmig/jobs"
 )
@@ -109,7 +110,7 @@ func (f *fleet) place(a *Action) {
 	source := f.rooms[a.Job.Source]
 	at := f.uuids[a.Job.VM.UUID]
 	if at == nil || !slices.Contains(at.rooms, source) {
-		a.Wait = fmt.Sprintf("vm %s is not seen on %s", a.Job.VM.Name, source.host.Node)
+		f.unseen(a, source)
 		return
 	}
 	if len(f.rooms) == 1 {
@@ -133,6 +134,27 @@ func (f *fleet) place(a *Action) {
 	if len(a.Candidates) == 0 {
 		f.explain(a, at.vm, source)
 	}
+}
+
+// goneAfter is how long a VM must not be seen where it is to be moved from until
+// its job ends: many times what a guest needs to reboot, or a hand-over until
+// both hosts have told of it.
+const goneAfter = 5 * time.Minute
+
+// unseen has the job of a VM that is not on its host wait, and end when that
+// does not pass: it was deleted, or somebody moved it.
+func (f *fleet) unseen(a *Action, source *room) {
+	wait := fmt.Sprintf("vm %s is not seen on %s", a.Job.VM.Name, source.host.Node)
+	held := a.Job.Held
+	if held == nil || held.Reason != wait || f.Now.Sub(held.Since) < goneAfter || source.host.Problem != "" {
+		a.Wait = wait
+		return
+	}
+	text := wait + " since " + held.Since.Format("2006-01-02 15:04:05 MST")
+	if at := f.uuids[a.Job.VM.UUID]; at != nil {
+		text += "; it is on " + at.rooms[0].host.Node
+	}
+	a.Against = []jobs.Blocker{{Host: source.host.Node, Code: "vm_gone", Text: text, Next: "look for it with `xmig vm ls`, and submit it again"}}
 }
 
 // explain says of each host why it does not take the VM: now, or at all.

@@ -83,7 +83,7 @@ func (g *game) disturb(rt *rapid.T) {
 	names := slices.Sorted(maps.Keys(g.hosts))
 	h := rapid.SampledFrom(names).Draw(rt, "host")
 	m := g.marks[h]
-	switch rapid.SampledFrom([]string{"drain", "drain", "whole", "canary", "restore", "cancel", "lose", "find", "cordon", "uncordon", "submit", "pin", "nothing", "nothing"}).Draw(rt, "what") {
+	switch rapid.SampledFrom([]string{"drain", "drain", "whole", "canary", "restore", "cancel", "lose", "find", "cordon", "uncordon", "submit", "pin", "clock", "nothing", "nothing"}).Draw(rt, "what") {
 	case "drain":
 		g.order(DrainRequest{Host: h, By: "me", Deadline: time.Duration(rapid.IntRange(1, 100).Draw(rt, "deadline")) * time.Minute})
 	case "whole":
@@ -110,6 +110,8 @@ func (g *game) disturb(rt *rapid.T) {
 			m.Node, m.Cordon = h, nil
 			g.marks[h] = m
 		}
+	case "clock":
+		g.now = g.now.Add(time.Duration(rapid.IntRange(-90, 90).Draw(rt, "jump")) * time.Minute)
 	case "submit":
 		g.submitSome(rt, h)
 	case "pin":

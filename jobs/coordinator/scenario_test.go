@@ -479,3 +479,99 @@ func TestVMsThatVanish(t *testing.T) {
 		t.Errorf("%s: %+v", drainText(m), m.Drain.Moves)
 	}
 }
+
+// The same for a job that a person submitted: it waits for a VM that may only be
+// rebooting, and ends when that is gone for good.
+func TestVMDeletedWhileQueued(t *testing.T) {
+	for name, tt := range map[string]struct {
+		problem string // of the host's inventory
+		back    bool   // it is seen again in time
+		moved   bool   // somebody moved it by hand
+		want    jobs.State
+		text    string
+	}{
+		"deleted":          {"", false, false, jobs.FailedState, "vm vm01 is not seen on hv1 since 2026-11-26 08:00:00 UTC"},
+		"moved by hand":    {"", false, true, jobs.FailedState, "; it is on hv2"},
+		"rebooted":         {"", true, false, jobs.Succeeded, ""},
+		"xl does not tell": {"xl list: exit code 1", false, false, jobs.Queued, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGame(t, farm(2, 2)...)
+			hv1, hv2 := g.hosts["hv1"], g.hosts["hv2"]
+			r := g.submit(g.newID(), jobs.Spec{VM: "vm01"}.WithDefaults())
+			it := hv1.VMs[1]
+			hv1.VMs, hv1.Problem = hv1.VMs[:1:1], tt.problem
+			if tt.moved {
+				hv2.VMs = append(hv2.VMs, it)
+			}
+			for g.turn(); g.now.Sub(r.Held.Since) < goneAfter; g.turn() {
+				if r.State != jobs.Queued || r.Held.Reason != "vm vm01 is not seen on hv1" {
+					t.Fatalf("after %s it is %s: %+v", g.now.Sub(r.Held.Since), r.State, r.Held)
+				}
+			}
+			if tt.back {
+				hv1.VMs = append(hv1.VMs, it)
+			}
+			for range 10 {
+				g.turn()
+			}
+			if r.State != tt.want || tt.text != "" && (r.Failure == nil || !strings.Contains(r.Failure.Text, tt.text)) {
+				t.Errorf("it is %s: %+v, want %s: %q", r.State, r.Failure, tt.want, tt.text)
+			}
+		})
+	}
+}
+
+// A host that comes and goes: nothing is done twice, others are not held up, and
+// its drain ends when it stays.
+func TestAHostThatFlaps(t *testing.T) {
+	g := newGame(t, farm(4, 6)...)
+	g.ends = func(r *jobs.Record) jobs.State {
+		if g.moved[r.VM.UUID] > 0 {
+			t.Errorf("vm %s moves twice", r.VM.Name)
+		}
+		return jobs.Succeeded
+	}
+	other := vm("other", 4)
+	g.hosts["hv4"].VMs = append(g.hosts["hv4"].VMs, other)
+	g.order(DrainRequest{Host: "hv1", By: "me"})
+	mine := g.submit(g.newID(), jobs.Spec{VM: "other", To: "hv3"}.WithDefaults())
+	for i := range 60 { // one that empties, one that is filled
+		g.lost["hv1"], g.lost["hv2"] = i%2 == 0, i%3 != 0
+		g.turn()
+	}
+	if mine.State != jobs.Succeeded {
+		t.Errorf("a move of hosts that are well is %s: %+v", mine.State, mine.Held)
+	}
+	clear(g.lost)
+	m := g.untilState("hv1", DrainDone)
+	if len(g.hosts["hv1"].VMs) != 0 || m.Drain.count(MoveDone) != 6 {
+		t.Errorf("%s, %d VMs are left", drainText(m), len(g.hosts["hv1"].VMs))
+	}
+}
+
+// A clock that is put forward ends no drain and starts nothing too much; one
+// that is put back does not keep it from going on.
+func TestClockJumpsInADrain(t *testing.T) {
+	for _, jump := range []time.Duration{-48 * time.Hour, -time.Minute, time.Minute, 48 * time.Hour} {
+		g := newGame(t, farm(3, 8)...)
+		g.order(DrainRequest{Host: "hv1", By: "me"})
+		g.turn()
+		g.turn()
+		g.now = g.now.Add(jump)
+		for range 100 {
+			g.turn()
+		}
+		m := g.marks["hv1"]
+		if jump > DefaultDeadline { // the deadline is over: it is held, and goes on when asked for again
+			if m.Drain.State != DrainHeld || !strings.Contains(m.Drain.Text, "deadline") {
+				t.Errorf("put by %s: %s", jump, drainText(m))
+			}
+			g.order(DrainRequest{Host: "hv1", By: "me"})
+		}
+		m = g.untilState("hv1", DrainDone)
+		if len(g.hosts["hv1"].VMs) != 0 || len(g.moved) != 8 {
+			t.Errorf("put by %s: %s, %d have moved", jump, drainText(m), len(g.moved))
+		}
+	}
+}

@@ -107,7 +107,9 @@ func (g *game) turn() {
 			r.State, r.Destination = jobs.Running, a.Candidates[0]
 			g.mayGo(r)
 		case a.Wait != "":
-			r.Held = &jobs.Flag{Reason: a.Wait}
+			if r.Held == nil || r.Held.Reason != a.Wait {
+				r.Held = &jobs.Flag{Reason: a.Wait, Since: g.now}
+			}
 		default:
 			r.State, r.Failure = jobs.FailedState, &jobs.Failure{Code: jobs.CodeBlocked, Text: a.Against[0].String()}
 		}
