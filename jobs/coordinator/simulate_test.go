@@ -18,6 +18,7 @@ type game struct {
 	t        rapid.TB
 	limits   Limits
 	now      time.Time
+	off      time.Duration // how wrong the clock is
 	hosts    map[string]*jobs.Host
 	lost     map[string]bool
 	jobs     map[string]*jobs.Record
@@ -97,7 +98,11 @@ func (g *game) turn() {
 		if m.Drain == nil || m.Drain.State.Ended() && m.Drain.count(MoveUnder) == 0 {
 			continue
 		}
+		was := m.Drain.State
 		g.carryOut(&m, f.advance(&m, g.look, g.newID))
+		if n := len(g.hosts[node].VMs); m.Drain.State == DrainDone && was != DrainDone && m.Drain.Kind == Emptying && n > 0 {
+			g.t.Fatalf("the drain of %s is done, and %d VMs are on it", node, n)
+		}
 		g.marks[node] = m
 	}
 	for _, a := range Decide(g.snapshot(), g.limits) {
