@@ -6,8 +6,11 @@ import (
 	"xmig/test/moves"
 )
 
-// Obstacles are put in a guest's way on the host where it is to go.
+// Obstacles are put in a guest's way on the host where it is to go. Shadows of
+// an earlier move there would need no space, so they go first.
 func (l *lab) Obstacles(guest, there string) []moves.Obstacle {
+	l.t.Helper()
+	l.on(there, "lvs --noheadings -o lv_path vg0 | grep '/"+guest+"-.*[.]xmig-shadow$' | xargs -r lvremove -q -y")
 	do := func(line string) func() { return func() { l.t.Helper(); l.on(there, line) } }
 	root := "/dev/vg0/" + guest + "-root"
 	return []moves.Obstacle{
