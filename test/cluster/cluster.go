@@ -245,10 +245,20 @@ func (c *Cluster) Bus() *bus.Bus {
 	return b
 }
 
-// AwaitHosts waits until the bus knows all hosts, by their present workers.
+// AwaitHosts waits until the bus knows all hosts, by their present workers, and
+// these answer: a worker takes its name first and serves a moment later.
 func (c *Cluster) AwaitHosts() {
 	c.t.Helper()
 	c.AwaitPresence(c.Hosts...)
+	b := c.Bus()
+	for _, h := range c.Hosts {
+		c.Eventually(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			_, err := bus.Call[struct{}, []jobs.KeptDisk](ctx, b.Node(h.Name), "shadows", struct{}{})
+			return err
+		})
+	}
 }
 
 // AwaitPresence waits until the hosts that the bus knows are exactly these.

@@ -109,12 +109,15 @@ func (s *scene) gone(g *cluster.Guest) {
 	}
 }
 
-// secondSubmit: one mover per VM, from the submission on; the error names the job.
+// secondSubmit: one mover per VM, from the submission on. The same request again
+// means the same job; the error for another one names it.
 func secondSubmit(s *scene) {
 	s.there.Slow("info", firstSlow)
 	job := s.submit()
 	s.c.AwaitStep(job, jobs.Check)
-	s.refused(s.move()...)
+	if again := s.submit(); again != job {
+		s.Errorf("the same request again made job %s beside %s", again, job)
+	}
 	s.refused("submit", "web01")
 	s.there.Slow("info", 0)
 	s.moves(job)
