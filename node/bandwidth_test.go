@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,8 +74,8 @@ func TestBandwidth(t *testing.T) {
 func TestBandwidthByTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const mib = 1 << 20
-		var jump time.Duration // of the wall clock
-		now := func() time.Time { return time.Now().Add(jump).UTC() }
+		var jump atomic.Int64 // of the wall clock, nanoseconds
+		now := func() time.Time { return time.Now().Add(time.Duration(jump.Load())).UTC() }
 		own := jobs.Bandwidth{Rate: 50 * mib, Hours: []jobs.RateHours{{Hours: "mon-fri 08:00-18:00", Rate: 1 * mib}, {Hours: "22:00-06:00", Rate: 0}}}
 		b := newBandwidth(own, now, zerolog.Nop())
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -101,10 +102,10 @@ func TestBandwidthByTheClock(t *testing.T) {
 		until(48+8, 0)
 		check("Monday, eight", 1*mib)
 		time.Sleep(1500 * time.Millisecond) // from here on no full second is one of the wall
-		jump = 10*time.Hour + 700*time.Millisecond
+		jump.Store(int64(10*time.Hour + 700*time.Millisecond))
 		time.Sleep(time.Minute)
 		check("put forward to the evening", 50*mib)
-		jump = 0
+		jump.Store(0)
 		time.Sleep(time.Minute)
 		check("put back to the morning", 1*mib)
 
