@@ -77,6 +77,26 @@ type wire struct {
 	hears    *os.File // from the receiver
 }
 
+// freeze stops the sender, and waits until all its threads stand: the signal
+// alone may come after what it is to miss.
+func (w *wire) freeze() {
+	must2(w.t, w.sender.Process.Signal(syscall.SIGSTOP))
+	threads := fmt.Sprintf("/proc/%d/task/*/stat", w.sender.Process.Pid)
+	stands := func() bool {
+		files, err := filepath.Glob(threads)
+		must2(w.t, err)
+		return len(files) > 0 && !slices.ContainsFunc(files, func(f string) bool {
+			stat, err := os.ReadFile(f)
+			return err == nil && !bytes.Contains(stat, []byte(") T "))
+		})
+	}
+	for end := time.Now().Add(10 * time.Second); !stands(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatal("the sender was sent SIGSTOP and runs on")
+		}
+	}
+}
+
 // newWire starts both ends of a guest's move.
 func newWire(t *testing.T, flags ...string) *wire {
 	t.Helper()
@@ -274,7 +294,7 @@ func TestMigrationFailures(t *testing.T) {
 		"killed after READY, GO nowhere": func(t *testing.T) {
 			w := newWire(t)
 			w.ready()
-			must2(t, w.sender.Process.Signal(syscall.SIGSTOP))
+			w.freeze()
 			w.give(migrateReady)
 			w.cut()
 			must2(t, w.sender.Process.Signal(syscall.SIGCONT))
