@@ -162,9 +162,15 @@ func must2(t *testing.T, errs ...error) {
 	}
 }
 
-// cut is the transport's death.
+// cut is the transport's death. When it returns nobody has its pipes any more.
 func (w *wire) cut() {
 	_ = syscall.Kill(w.pid, syscall.SIGKILL) // gone already is well too
+	dead := func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.pid))
+		return err != nil || bytes.Contains(stat, []byte(") Z "))
+	}
+	for end := time.Now().Add(10 * time.Second); !dead() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
 	w.stream.Close()
 	w.answers.Close()
 }
