@@ -69,6 +69,11 @@ func TestSuspendedLateWithoutItsWorker(t *testing.T) {
 			must(t, a.src.Back(w.ctx, job, jobs.Known{}))
 			eventually(t, "it has suspended", func() bool { return a.state(vm) == jobs.VMSuspended })
 			watch := &watcher{a.Node, map[int]time.Time{}}
+			a.now = func() time.Time { return time.Now().Add(2 * lateSuspend) }
+			must(t, watch.watchOnce(w.ctx))
+			equal(t, "guest that somebody suspended much later", a.state(vm), jobs.VMSuspended)
+			a.now = time.Now
+			must(t, a.Node.standIn(w.ctx, job)) // its file is gone where xl keeps its monitor
 			must(t, watch.watchOnce(w.ctx))
 			equal(t, "guest", a.state(vm), jobs.VMRunning)
 			a.verify(vm)

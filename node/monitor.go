@@ -128,10 +128,13 @@ func (n *watcher) watchGuest(ctx context.Context, g watched, all []xen.Domain) e
 		delete(n.ended, g.DomID)
 		return removeIfThere(n.watchedPath(g.VM))
 	}
+	// Behind that time a guest that stands was suspended by somebody: an image of
+	// it is being written, and if it ran on it would be older than its disks.
+	mayBeLate := n.now().Sub(g.Since) <= lateSuspend
 	switch {
-	case dom.State.Suspended():
+	case dom.State.Suspended() && mayBeLate:
 		return n.wakeLate(ctx, g)
-	case g.Monitored && n.now().Sub(g.Since) > lateSuspend:
+	case g.Monitored && !mayBeLate:
 		return removeIfThere(n.watchedPath(g.VM))
 	case g.Monitored:
 		return nil
