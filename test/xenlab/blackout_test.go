@@ -29,9 +29,7 @@ type away struct {
 // disks that were equal before, beside what it saw of one by xmig. It judges no
 // speed: whoever reads it does.
 func TestBlackout(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED with -short: the table of blackouts")
-	}
+	brief(t, "the table of blackouts")
 	l := open(t)
 	t.Cleanup(func() { l.lab("spare-gone") })
 	var table []away

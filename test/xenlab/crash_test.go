@@ -49,9 +49,7 @@ var crashPoints = []struct {
 // TestCrashPoints has each of them die, waits, and wants the guest on one host,
 // whole; the log is the table of outcomes.
 func TestCrashPoints(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT TESTED with -short: what dies in live moves on real xl; test/matrix does all of it on simulated hosts")
-	}
+	brief(t, "what dies in live moves on real xl; test/matrix does all of it on simulated hosts")
 	for i, p := range crashPoints {
 		t.Run(fmt.Sprint(i+1, " ", p.what), func(t *testing.T) {
 			l := open(t)

@@ -9,11 +9,11 @@ import (
 	"xmig/test/moves"
 )
 
-// brief skips a test in the brief suite, which CI has half an hour for.
+// brief skips a test in the brief suite, which is for CI to run in half an hour.
 func brief(t *testing.T, what string) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("NOT TESTED with -short: " + what)
+		t.Skip("NOT TESTED with -short, and CI does not run the whole suite, which takes hours: " + what)
 	}
 }
 
