@@ -451,6 +451,30 @@ func TestWholeOrNothing(t *testing.T) {
 	}
 }
 
+// The only host with space is to be emptied: by a rule it is not begun, by a
+// person it holds, says what lacks, and goes on when there is room.
+func TestDrainOfTheOnlyHostWithSpace(t *testing.T) {
+	small := func() []jobs.Host {
+		hosts := farm(3, 2)
+		for i := range hosts[1:] {
+			hosts[i+1].Pools = []jobs.Pool{{Name: "vg0", Dir: "/dev/vg0", Free: gib}}
+		}
+		return hosts
+	}
+	g := newGame(t, small()...)
+	g.order(DrainRequest{Host: "hv1", By: "rule", Whole: true})
+	if m := g.untilState("hv1", DrainFailed); len(g.jobs) != 0 || m.Bars() != "" || !strings.Contains(m.Drain.Text, "no host of 2 takes it (space on 2)") {
+		t.Errorf("by a rule: %d jobs, closed %q, %s", len(g.jobs), m.Bars(), drainText(m))
+	}
+	g = newGame(t, small()...)
+	g.order(DrainRequest{Host: "hv1", By: "me"})
+	if m := g.untilState("hv1", DrainHeld); len(g.jobs) != 0 || !strings.Contains(m.Drain.Text, "no host of 2 takes it (space on 2)") {
+		t.Errorf("by a person: %d jobs, %s", len(g.jobs), drainText(m))
+	}
+	g.hosts["hv2"].Pools[0].Free = 100 * gib
+	g.untilState("hv1", DrainDone)
+}
+
 // All hosts at once: nobody goes anywhere, and it is said why.
 func TestDrainOfEveryHost(t *testing.T) {
 	g := newGame(t, farm(3, 4)...)

@@ -2,21 +2,18 @@ package alerts
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"xmig/jobs"
 	"xmig/jobs/coordinator/alert"
+	"xmig/test/cluster"
+	"xmig/test/monitoring"
 )
 
 // TestAlertmanager: Debian's Prometheus sees a disk fail, its rule fires, its
@@ -25,113 +22,29 @@ import (
 // and promtool finds nothing to say about what it is told.
 func TestAlertmanager(t *testing.T) {
 	if os.Getenv("XMIG_ALERTS") == "" {
-		t.Skip("NOT TESTED: the real Alertmanager and Prometheus. Set XMIG_ALERTS=1 after test/alerts/install.sh; takes about a minute")
+		t.Skip("NOT TESTED: the real Alertmanager and Prometheus. Set XMIG_ALERTS=1 after test/monitoring/install.sh; takes about a minute")
 	}
 	s := newSite(t, 3, 3)
-	var failing atomic.Bool
-	exporter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for _, h := range s.Hosts {
-			n := 0
-			if failing.Load() && h == s.Hosts[0] {
-				n = 24
-			}
-			fmt.Fprintf(w, "smart_reallocated_sectors{instance=\"%s.example.org:9100\",disk=\"sda\"} %d\n", h.Name, n)
-		}
-	}))
-	defer exporter.Close()
-	manager, prom := port(t), port(t)
-	s.startAlertmanager(manager)
-	s.startPrometheus(prom, manager, strings.TrimPrefix(exporter.URL, "http://"))
+	disks := monitoring.NewDisks(t, "hv1", "hv2", "hv3")
+	prom := monitoring.Start(t, s.Cluster, disks)
 
-	failing.Store(true)
+	disks.Fail("hv1")
 	in := s.awaitIncident(jobs.Acted)
 	if in.Host != "hv1" || in.Alert.Source != "alertmanager:am" {
 		t.Errorf("%+v", in)
 	}
 	s.awaitHost("hv1", alert.Drained)
 	s.drained()
-	s.Eventually(func() error { return promSays("http://"+prom, `xmig_hosts{state="drained"}`, "1") })
-	if err := promSays("http://"+prom, `xmig_jobs{state="succeeded"}`, "3"); err != nil {
+	s.Eventually(func() error { return prom.Says(`xmig_hosts{state="drained"}`, "1") })
+	if err := prom.Says(`xmig_jobs{state="succeeded"}`, "3"); err != nil {
 		t.Error(err)
 	}
-	s.lint("server", s.url+"/metrics", readToken)
+	s.lint("server", s.url+"/metrics", cluster.ReadToken)
 	s.lint("worker", s.workerMetrics(), "")
-	failing.Store(false)
+	disks.Fail("")
 	s.awaitHost("hv1", alert.Active)
 	s.tells("received: DiskWillFail (disk sda of hv1.example.org:9100 fails)", "acting: rule \"failing disk\" drains hv1", "hv1 was uncordoned, as rule \"failing disk\" says")
 	t.Logf("the story:\n%s", strings.Join(s.story(), "\n"))
-}
-
-func (s *site) file(name, text string) string {
-	s.t.Helper()
-	path := filepath.Join(s.t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	return path
-}
-
-func (s *site) startAlertmanager(address string) {
-	s.t.Helper()
-	cfg := s.file("alertmanager.yml", fmt.Sprintf(`
-route: {receiver: xmig, group_by: [alertname], group_wait: 1s, group_interval: 1s, repeat_interval: 5s}
-receivers:
-- name: xmig
-  webhook_configs:
-  - url: %s/v1/alerts/alertmanager
-    send_resolved: true
-    http_config: {authorization: {credentials: %s}}
-`, s.url, alertToken))
-	s.run("prometheus-alertmanager", "--config.file", cfg, "--storage.path", s.t.TempDir(), "--web.listen-address", address, "--cluster.listen-address=")
-	s.await("http://" + address + "/-/ready")
-}
-
-func (s *site) startPrometheus(address, manager, exporter string) {
-	s.t.Helper()
-	rules := s.file("rules.yml", `
-groups:
-- name: disks
-  rules:
-  - alert: DiskWillFail
-    expr: smart_reallocated_sectors > 10
-    labels: {severity: critical}
-    annotations: {summary: "disk {{ $labels.disk }} of {{ $labels.instance }} fails"}
-`)
-	cfg := s.file("prometheus.yml", fmt.Sprintf(`
-global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [%s]
-alerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}
-scrape_configs:
-- job_name: disks
-  honor_labels: true
-  static_configs: [{targets: [%q]}]
-- job_name: xmig
-  authorization: {credentials: %s}
-  static_configs: [{targets: [%q]}]
-`, rules, manager, exporter, readToken, strings.TrimPrefix(s.url, "http://")))
-	s.run("prometheus", "--config.file", cfg, "--storage.tsdb.path", s.t.TempDir(), "--web.listen-address", address)
-	s.await("http://" + address + "/-/ready")
-}
-
-// promSays asks Prometheus for one value.
-func promSays(url, query, want string) error {
-	resp, err := http.Get(url + "/api/v1/query?query=" + strings.NewReplacer("{", "%7B", "}", "%7D", `"`, "%22", "=", "%3D").Replace(query))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var a struct {
-		Data struct {
-			Result []struct{ Value [2]any }
-		}
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
-		return err
-	}
-	if len(a.Data.Result) != 1 || a.Data.Result[0].Value[1] != want {
-		return fmt.Errorf("Prometheus says of %s: %+v, want %s", query, a.Data.Result, want)
-	}
-	return nil
 }
 
 var metricsLine = regexp.MustCompile(`"metrics":"([^"]+)"`)

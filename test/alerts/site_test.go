@@ -4,17 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,12 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
-
-const (
-	adminToken = "admin-token-of-the-test"
-	alertToken = "alert-token-of-the-test"
-	readToken  = "read-token-of-the-test"
-)
 
 // rulesText drains by one alert and cordons by another; both look at hosts that
 // are opted in only. Moves of simulated guests on a loaded machine take longer
@@ -64,33 +52,11 @@ type site struct {
 	guests []*cluster.Guest
 }
 
-// port is free now; it is asked for because a name must be known before the start.
-func port(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func newSite(t *testing.T, hosts, guests int) *site {
 	t.Helper()
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	clients := write("clients.toml", fmt.Sprintf("[[client]]\nname=\"am\"\nrole=\"alert\"\ntoken=%q\n[[client]]\nname=\"prom\"\nrole=\"read\"\ntoken=%q\n[[client]]\nname=\"ann\"\nrole=\"admin\"\ntoken=%q\n",
-		alertToken, readToken, adminToken))
-	address := port(t)
-	s := &site{t: t, url: "http://" + address}
-	s.Cluster = cluster.New(t, cluster.Settings{Hosts: hosts, Node: []string{"--tags", alert.DefaultTag, "--metrics", "127.0.0.1:0"},
-		Server: []string{"--http", address, "--http-clients", clients, "--rules", write("rules.toml", rulesText)}})
+	s := &site{t: t}
+	s.Cluster = cluster.New(t, cluster.Settings{Hosts: hosts, Rules: rulesText, Node: []string{"--tags", alert.DefaultTag, "--metrics", "127.0.0.1:0"}})
+	s.url = s.URLs[0]
 	for i := range guests {
 		s.guests = append(s.guests, s.Guest(s.Hosts[0], cluster.GuestSpec{Name: fmt.Sprintf("web%02d", i+1), Disks: []int64{8 << 20}, Rate: 64 << 10}))
 	}
@@ -133,7 +99,7 @@ func (s *site) ask(method, path, token string, body any) (int, []byte) {
 // get decodes the answer to a GET.
 func get[T any](s *site, path string) (v T) {
 	s.t.Helper()
-	status, body := s.ask("GET", path, readToken, nil)
+	status, body := s.ask("GET", path, cluster.ReadToken, nil)
 	if err := json.Unmarshal(body, &v); err != nil || status != http.StatusOK {
 		s.t.Fatalf("GET %s: %d %s (%v)", path, status, body, err)
 	}
@@ -224,47 +190,6 @@ func (s *site) tells(want ...string) {
 			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, w) }) {
 				return fmt.Errorf("the story has no %q:\n%s", w, strings.Join(lines, "\n"))
 			}
-		}
-		return nil
-	})
-}
-
-// run starts a daemon of somebody else's that ends with the test.
-func (s *site) run(name string, args ...string) {
-	s.t.Helper()
-	logPath := filepath.Join(s.t.TempDir(), filepath.Base(name)+".log")
-	log, err := os.Create(logPath)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		log.Close()
-		if s.t.Failed() {
-			text, _ := os.ReadFile(logPath)
-			s.t.Logf("%s:\n%s", name, text)
-		}
-	})
-}
-
-// await waits for an address to answer with success.
-func (s *site) await(url string) {
-	s.t.Helper()
-	s.Eventually(func() error {
-		resp, err := http.Get(url)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return errors.New(resp.Status)
 		}
 		return nil
 	})

@@ -30,6 +30,8 @@ type Settings struct {
 	// Servers: three servers with the bus in each, as one cluster; Coordinators
 	// are these then. Else one, or Coordinators.
 	Servers Topology
+	// Rules of alerts, TOML. With them every server answers HTTP (Cluster.URLs).
+	Rules string
 	// MemoryMiB of each host, 0: xlsim's default.
 	MemoryMiB int
 	// Harmed: lanes can be cut and workers' disks filled (harm.go).
@@ -65,6 +67,7 @@ type Cluster struct {
 	Link   *Link // of commands and tests
 	// Coordinators are the servers where the bus is the test's own; Server is the first.
 	Coordinators []*Process
+	URLs         []string // where the servers answer HTTP, in their order
 
 	t   testing.TB
 	bus *bus.Bus
@@ -99,13 +102,13 @@ func New(t testing.TB, s Settings) *Cluster {
 	} else if s.Coordinators > 0 {
 		c.coordinators(s.Coordinators)
 	} else {
-		c.Server = c.process("server", append([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
-			"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}, s.Server...)...)
+		c.Server = c.process("server", slices.Concat([]string{"server", "--state-dir", filepath.Join(dir, "server"), "--server-name", "test", "--listen", "127.0.0.1:0",
+			"--lease-ttl", TTL.String(), "--node-ttl", TTL.String(), "--sync", "always"}, c.http(), s.Server)...)
 		c.Coordinators = []*Process{c.Server}
 	}
 	c.Link = newLink(t, c.address)
 	for i := range cmp.Or(s.Hosts, 2) {
-		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1), s.MemoryMiB))
+		c.Hosts = append(c.Hosts, c.host(fmt.Sprintf("hv%d", i+1)))
 	}
 	for _, p := range c.Coordinators {
 		p.Start()
@@ -130,8 +133,8 @@ func (c *Cluster) coordinators(n int) {
 	c.at = strings.TrimPrefix(s.ClientURL(), "nats://")
 	for i := range n {
 		name := fmt.Sprintf("server%d", i+1)
-		c.Coordinators = append(c.Coordinators, c.process(name, append([]string{"server", "--nats", s.ClientURL(), "--state-dir", filepath.Join(c.Dir, name),
-			"--server-name", name, "--lease-ttl", TTL.String(), "--node-ttl", TTL.String()}, c.set.Server...)...))
+		c.Coordinators = append(c.Coordinators, c.process(name, slices.Concat([]string{"server", "--nats", s.ClientURL(), "--state-dir", filepath.Join(c.Dir, name),
+			"--server-name", name, "--lease-ttl", TTL.String(), "--node-ttl", TTL.String()}, c.http(), c.set.Server)...))
 	}
 	c.Server = c.Coordinators[0]
 }
@@ -155,23 +158,43 @@ func (c *Cluster) Active() *Process {
 	return found
 }
 
-func (c *Cluster) host(name string, memory int) *Host {
+func (c *Cluster) host(name string) *Host {
 	h := &Host{Name: name, Dir: filepath.Join(c.Dir, name), State: filepath.Join(c.Dir, name+"-state"), Link: newLink(c.t, c.address), c: c}
-	if err := xlsim.CreateHost(h.Dir, xlsim.HostSpec{Name: name, Net: c.Net, MemoryMiB: memory}); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := os.MkdirAll(h.disks(), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
+	h.install()
 	var lanes []string
 	if c.set.Harmed {
 		h.mountSmall()
 		h.Lane, lanes = c.laneLink()
 	}
-	h.Node = c.process(name, slices.Concat([]string{"node", "--node-name", name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
-		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
-		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, lanes, c.set.Node)...)
+	h.Node = c.process(name, c.nodeArgs(h, lanes...)...)
 	return h
+}
+
+func (c *Cluster) nodeArgs(h *Host, lanes ...string) []string {
+	return slices.Concat([]string{"node", "--node-name", h.Name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
+		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, lanes, c.set.Node)
+}
+
+// install makes the simulated host, with nothing on it.
+func (h *Host) install() {
+	h.c.t.Helper()
+	err := xlsim.CreateHost(h.Dir, xlsim.HostSpec{Name: h.Name, Net: h.c.Net, MemoryMiB: h.c.set.MemoryMiB})
+	if err == nil {
+		err = os.MkdirAll(h.disks(), 0o755)
+	}
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+}
+
+// Impostor is another machine with a worker of this host's name.
+func (h *Host) Impostor() *Host {
+	h.c.t.Helper()
+	other := &Host{Name: h.Name, Dir: h.Dir + "-impostor", State: h.State + "-impostor", Link: h.Link, c: h.c}
+	other.install()
+	other.Node = h.c.process(h.Name+"-impostor", h.c.nodeArgs(other)...)
+	return other
 }
 
 // Change changes the simulated host: its memory, delays and faults of its xl.

@@ -121,6 +121,17 @@ func (h *Host) PowerOn() {
 	h.Node.Start()
 }
 
+// Reinstall gives the host a new system and empty disks under its old name: all
+// that it had is gone. Its worker is to be started.
+func (h *Host) Reinstall() {
+	h.c.t.Helper()
+	h.PowerOff()
+	if err := errors.Join(os.RemoveAll(h.Dir), os.RemoveAll(h.State)); err != nil {
+		h.c.t.Fatalf("reinstall %s: %v", h.Name, err)
+	}
+	h.install()
+}
+
 // smallDisk is what a host's state directory holds with Settings.Harmed.
 const smallDisk = 24 << 20
 

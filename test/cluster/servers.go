@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +30,9 @@ func (c *Cluster) servers() {
 				routes = append(routes, "nats://"+ports[n+j])
 			}
 		}
-		c.Coordinators = append(c.Coordinators, c.process(name, append([]string{"server", "--state-dir", filepath.Join(c.Dir, name), "--server-name", name,
+		c.Coordinators = append(c.Coordinators, c.process(name, slices.Concat([]string{"server", "--state-dir", filepath.Join(c.Dir, name), "--server-name", name,
 			"--listen", ports[i], "--cluster", ports[n+i], "--routes", strings.Join(routes, ","), "--replicas", "3", "--sync", "always",
-			"--lease-ttl", clusterTTL.String(), "--node-ttl", clusterTTL.String()}, c.set.Server...)...))
+			"--lease-ttl", clusterTTL.String(), "--node-ttl", clusterTTL.String()}, c.http(), c.set.Server)...))
 		c.listens = append(c.listens, ports[i])
 	}
 	c.Server = c.Coordinators[0]

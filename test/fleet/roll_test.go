@@ -121,7 +121,8 @@ func TestRoll(t *testing.T) {
 		t.Errorf("the hook after was told %s, %v", text, err)
 	}
 	ended := markOf(t, c, first.Name).Drain.Ended
-	for _, rec := range prove(t, c, map[*cluster.Guest]*cluster.Host{guests[0]: first, guests[1]: second}, first, false) {
+	x := exercise{T: t, c: c, guests: map[*cluster.Guest]*cluster.Host{guests[0]: first, guests[1]: second}, first: first}
+	for _, rec := range x.prove(false) {
 		if rec.Source == second.Name && rec.Created.Before(ended) {
 			t.Errorf("%s left %s at %s, before %s was done at %s", rec.VM.Name, second.Name, rec.Created, first.Name, ended)
 		}
