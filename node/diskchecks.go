@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -135,6 +136,8 @@ func (n *Node) checkMake(ctx context.Context, job jobs.Job, disk jobs.DiskMove, 
 	dir := filepath.Dir(disk.To)
 	switch {
 	case err == nil:
+	case errors.Is(err, storage.ErrLost):
+		b.add(disk.Name, "shadow_lost", fmt.Sprintf("bring it back, or if nobody needs it: xmig shadow prune %s --host %s --force", disk.To, n.cfg.Name), "%v", err)
 	case !isDirectory(dir) && !strings.HasPrefix(dir, "/dev/"):
 		b.add(disk.Name, "directory", "make it, or "+other, "there is no directory %s", dir)
 	default:

@@ -96,8 +96,8 @@ func (h *Host) current(ctx context.Context, q Request) (Record, bool, error) {
 	if err != nil || !known {
 		return r, false, err
 	}
-	if !r.sameDisk(q.VM, q.Disk) || (r.Role != RoleShadow && r.Job != q.Job) {
-		return r, false, fmt.Errorf("%s is taken: %s: %w", q.Path, r.holder(), ErrTaken)
+	if err := r.admits(q); err != nil {
+		return r, false, err
 	}
 	op := r.Pending
 	if op != pendingNone {
@@ -108,15 +108,30 @@ func (h *Host) current(ctx context.Context, q Request) (Record, bool, error) {
 			return r, false, nil // that change ended the record
 		}
 	}
+	err = h.there(ctx, r, q)
+	return r, err == nil, err
+}
+
+// admits tells why a recorded volume is not q's job's to use: it is another
+// disk's, or another job's.
+func (r Record) admits(q Request) error {
+	if !r.sameDisk(q.VM, q.Disk) || (r.Role != RoleShadow && r.Job != q.Job) {
+		return fmt.Errorf("%s is taken: %s: %w", q.Path, r.holder(), ErrTaken)
+	}
+	return nil
+}
+
+// there makes sure that a recorded volume is.
+func (h *Host) there(ctx context.Context, r Record, q Request) error {
 	p, err := h.pool(ctx, r)
 	if err != nil {
-		return r, false, err
+		return err
 	}
 	pos, err := p.Find(ctx, r)
 	if err == nil && pos == Absent {
-		err = fmt.Errorf("%s is recorded (%s) but not there: bring it back, or give it up by retiring the job or pruning the shadow: %w", q.Path, r.holder(), ErrMissing)
+		err = fmt.Errorf("%s is recorded (%s) but not there: bring it back, or give it up by retiring the job or pruning the shadow: %w", q.Path, r.holder(), ErrLost)
 	}
-	return r, err == nil, err
+	return err
 }
 
 // adopt turns the shadow r into the active volume of q's job.
@@ -217,8 +232,22 @@ func (h *Host) take(ctx context.Context, r Record, v Volume, q Request) (Record,
 }
 
 // CanCreate tells why Create could not make a volume where none is, whatever space
-// there is.
+// there is: there is no room for one, or one is kept there that is another's or lost.
 func (h *Host) CanCreate(ctx context.Context, q Request) error {
+	r, known, err := h.lookup(q.Path)
+	if err != nil {
+		return err
+	}
+	if known {
+		if err := r.admits(q); err != nil {
+			return err
+		}
+	}
+	if known && r.Pending == pendingNone {
+		if err := h.there(ctx, r, q); err != nil {
+			return err
+		}
+	}
 	real, _, err := resolve(q.Path)
 	if err != nil {
 		return err

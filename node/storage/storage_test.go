@@ -306,8 +306,21 @@ func TestShadowAdoptRetirePrune(t *testing.T) {
 	wantErr(t, err, ErrMissing, "kept as", "hv2")
 	_, err = b.Create(ctx, b.request("j9", "vm9", "disk"))
 	wantErr(t, err, ErrTaken, "shadow of disk xvda of vm vm1")
+	wantErr(t, b.CanCreate(ctx, b.request("j9", "vm9", "disk")), ErrTaken, "shadow of disk xvda of vm vm1")
 	_, err = b.Adopt(ctx, b.request("j9", "vm9", "other"))
 	wantErr(t, err, ErrNoShadow)
+
+	// Somebody moves it away: it is missed before anything is begun, and when it is back all is well.
+	place := real + shadowSuffix
+	if err := os.Rename(place, place+".away"); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, b.CanCreate(ctx, b.request("j2", "vm1", "disk")), ErrLost, "recorded", "pruning the shadow")
+	_, err = b.Create(ctx, b.request("j2", "vm1", "disk"))
+	wantErr(t, err, ErrLost, "recorded", "pruning the shadow")
+	if err := os.Rename(place+".away", place); err != nil {
+		t.Fatal(err)
+	}
 
 	back := b.request("j2", "vm1", "disk")
 	a := ok[Volume](t)(b.Adopt(ctx, back))

@@ -16,6 +16,7 @@ var (
 	ErrUnfit    = errors.New("volume does not fit") // too small, other sector size, cannot be made here
 	ErrNoSpace  = errors.New("not enough space")
 	ErrNoShadow = errors.New("no shadow of this disk")
+	ErrLost     = fmt.Errorf("it was kept and is gone: %w", ErrMissing)
 )
 
 // Kind is what a volume is made of.

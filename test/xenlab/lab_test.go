@@ -43,7 +43,7 @@ func open(t *testing.T) *lab {
 	t.Helper()
 	url := os.Getenv("XMIG_LAB_BUS")
 	if url == "" {
-		t.Skip("NOT TESTED on real Xen: this runs in the lab of two emulated hosts, by `test/xenlab/lab suite`; CI does not run it yet")
+		t.Skip("NOT TESTED on real Xen: this runs in the lab of two emulated hosts, by `test/xenlab/lab suite`; .ci/run does so in a part of its own, with -short")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

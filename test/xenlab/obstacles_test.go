@@ -10,7 +10,9 @@ import (
 // an earlier move there would need no space, so they go first.
 func (l *lab) Obstacles(guest, there string) []moves.Obstacle {
 	l.t.Helper()
-	l.on(there, "lvs --noheadings -o lv_path vg0 | grep '/"+guest+"-.*[.]xmig-shadow$' | xargs -r lvremove -q -y")
+	if said := l.Xmig("shadow", "prune", guest, "--host", there, "--force"); said.Code != 0 {
+		l.t.Fatalf("prune the shadows of %s on %s: %+v", guest, there, said)
+	}
 	do := func(line string) func() { return func() { l.t.Helper(); l.on(there, line) } }
 	root := "/dev/vg0/" + guest + "-root"
 	return []moves.Obstacle{
@@ -28,13 +30,13 @@ func (l *lab) Obstacles(guest, there string) []moves.Obstacle {
 		},
 		{
 			Name:  "disk used by another guest",
-			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, intruder("db01", 96, root))),
+			Place: do(fmt.Sprintf("lvcreate -q -y -Wn -Zn -L 40M -n %s-root vg0 && %s", guest, intruder("db01", "96", root))),
 			Clear: do(fmt.Sprintf("xl destroy db01 && lvremove -q -y vg0/%s-root", guest)),
 			Named: []string{there, root, "attached to domain"},
 		},
 		{
 			Name: "name taken", Move: []string{"--from", l.other(there)},
-			Place: do(intruder(guest, 96, "")),
+			Place: do(intruder(guest, "96", "")),
 			Clear: func() { l.t.Helper(); l.on(there, "xl destroy "+guest); l.awaitSeen(guest, l.other(there)) },
 			Named: []string{there, "is called " + guest},
 		},
@@ -46,7 +48,7 @@ func (l *lab) Obstacles(guest, there string) []moves.Obstacle {
 		},
 		{
 			Name:  "not enough memory",
-			Place: do(intruder("big", 920, "")),
+			Place: do(intruder("big", "$(($(xl info free_memory) - 80))", "")), // less than the guest has stays free
 			Clear: do("xl destroy big"),
 			Named: []string{there, "MiB are free", "needs"},
 		},
@@ -61,11 +63,12 @@ func (l *lab) other(host string) string {
 	return l.Hosts()[1]
 }
 
-// intruder is the line that builds a paused guest which is in the way.
-func intruder(name string, mib int, disk string) string {
+// intruder is the line that builds a paused guest which is in the way. The
+// shell works out how many MiB of memory it has.
+func intruder(name, mib, disk string) string {
 	if disk != "" {
 		disk = fmt.Sprintf("'phy:%s,xvda,w'", disk)
 	}
-	return fmt.Sprintf(`printf '%%s\n' 'name="%[1]s"' 'type="pv"' 'kernel="/boot/guest/vmlinuz"' 'memory=%[2]d' "disk=[%[3]s]" >/tmp/%[1]s.cfg && xl create -q -p /tmp/%[1]s.cfg`,
+	return fmt.Sprintf(`printf '%%s\n' 'name="%[1]s"' 'type="pv"' 'kernel="/boot/guest/vmlinuz"' "memory=%[2]s" "disk=[%[3]s]" >/tmp/%[1]s.cfg && xl create -q -p /tmp/%[1]s.cfg`,
 		name, mib, disk)
 }

@@ -9,7 +9,7 @@ import (
 	"xmig/test/moves"
 )
 
-// brief skips a test in the brief suite, which is for CI to run in half an hour.
+// brief skips a test in the brief suite, which CI has half an hour for.
 func brief(t *testing.T, what string) {
 	t.Helper()
 	if testing.Short() {
