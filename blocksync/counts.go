@@ -14,6 +14,7 @@ type Counts struct {
 	Differing int64 // in chunks that differed, zero ones included
 	Zero      int64 // differing chunks that are all zero: a flag was sent, no content
 	Hole      int64 // in holes of this end's file, not read
+	Found     int64 // differing content that the destination had elsewhere and took from there
 	Sent      int64 // content sent (source) or taken (destination), before compression
 	Wire      int64 // both directions: payloads as sent, digests included, plus HeadCost per frame
 	Read      int64 // read from this end's device
@@ -59,6 +60,7 @@ type meter struct {
 	size, chunks           int64
 	done, same, differing  atomic.Int64
 	zero, hole, sent, wire atomic.Int64
+	found                  atomic.Int64
 	read, written, durable atomic.Int64
 	differed, narrowed     atomic.Int64
 }
@@ -67,7 +69,7 @@ func (m *meter) counts() Counts {
 	return Counts{
 		Size: m.size, Chunks: m.chunks,
 		Done: m.done.Load(), Same: m.same.Load(), Differing: m.differing.Load(),
-		Zero: m.zero.Load(), Hole: m.hole.Load(), Sent: m.sent.Load(), Wire: m.wire.Load(),
+		Zero: m.zero.Load(), Hole: m.hole.Load(), Found: m.found.Load(), Sent: m.sent.Load(), Wire: m.wire.Load(),
 		Read: m.read.Load(), Written: m.written.Load(), Durable: m.durable.Load(),
 		Differed: m.differed.Load(), Narrowed: m.narrowed.Load(),
 		Elapsed: time.Since(m.start),

@@ -6,7 +6,10 @@
 //
 //	source                                   destination
 //	begin{geometry, ranges, secret}  ---->
+//	                                 <----   known (a filter of what other disks there hold; with an Index only)
 //	                                 <----   marks of chunks, in order, in batches (or done at once, see Pass.Since)
+//	same                             ---->   (the digest of a chunk that the filter knows)
+//	                                 <----   taken (written from there; or not found: as if it had not been asked)
 //	zero | whole | coarse            ---->   (coarse: marks of the chunk's 64 KiB blocks)
 //	                                 <----   fine (which blocks differ, and marks of their 4 KiB pages)
 //	pages                            ---->

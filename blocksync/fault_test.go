@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +110,18 @@ func (p *pair) sane(old []byte, chunk int) {
 	}
 }
 
+// cloneOf is another disk at the destination with the same content, and an
+// index that knows two chunks of it: one where it is, one where it is not any more.
+func cloneOf(t *testing.T, src []byte, chunk int) (index func() *Index) {
+	path := writeFile(t, filepath.Join(tempDir(t), "clone"), src)
+	return func() *Index {
+		x := NewIndex(1 << 20)
+		x.note(sum(src[4*chunk:5*chunk]), path, int64(4*chunk), chunk)
+		x.note(sum(src[:chunk]), path, int64(7*chunk), chunk)
+		return x
+	}
+}
+
 // TestFaults spoils each frame of a pass, of either end, in each way. Nothing
 // wrong may be written, success means equal, and a clean pass heals the rest.
 func TestFaults(t *testing.T) {
@@ -117,6 +130,7 @@ func TestFaults(t *testing.T) {
 	final := Pass{Number: 7, Final: true}
 	full := set
 	full.Verify = VerifyFull
+	index := cloneOf(t, src, set.ChunkSize)
 	for name, spoil := range flips {
 		for _, end := range []string{endSource, endDestination} {
 			t.Run(name+" from the "+end, func(t *testing.T) {
@@ -132,11 +146,16 @@ func TestFaults(t *testing.T) {
 					} else {
 						bad.Lane, b = b, bad
 					}
-					o := p.over(ctx, a, b, final, full, full)
+					there := full
+					there.Index = index()
+					o := p.over(ctx, a, b, final, full, there)
 					cancel()
 					p.sane(dst, set.ChunkSize)
 					if o.sendErr == nil && o.receivedErr == nil {
 						p.equal()
+						if bad.seen.Load() <= at && o.sent.Found != int64(set.ChunkSize) {
+							t.Errorf("nothing is spoiled, and %d bytes are found, not one chunk", o.sent.Found)
+						}
 					}
 					if name == "cut" && bad.seen.Load() > at && !errors.Is(o.err(), ErrLaneLost) {
 						t.Fatalf("a cut lane gives: %v", o.err())
@@ -155,7 +174,8 @@ func TestFaults(t *testing.T) {
 // TestFlippedPayloadIsSentAgain: one bit on the way costs one chunk, not the pass.
 func TestFlippedPayloadIsSentAgain(t *testing.T) {
 	src, dst := faultDisks()
-	for _, kind := range []Kind{kindWhole, kindPages} {
+	index := cloneOf(t, src, 64*kib)
+	for _, kind := range []Kind{kindWhole, kindPages, kindSame} {
 		done := false
 		spoil := func(f *Frame) fate {
 			if f.Kind == kind && !done {
@@ -167,7 +187,7 @@ func TestFlippedPayloadIsSentAgain(t *testing.T) {
 		p := newPair(t, src, dst)
 		a, b := Pipe(4)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		o := p.over(ctx, &eachLane{a, spoil}, b, Pass{Number: 1, Final: true}, Settings{ChunkSize: 64 * kib}, Settings{})
+		o := p.over(ctx, &eachLane{a, spoil}, b, Pass{Number: 1, Final: true}, Settings{ChunkSize: 64 * kib}, Settings{Index: index()})
 		cancel()
 		if o.err() != nil || !done {
 			t.Fatalf("kind %d: spoiled %v, error %v", kind, done, o.err())

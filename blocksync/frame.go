@@ -22,6 +22,9 @@ const (
 	kindDone     Kind = 11 // destination: everything is written and flushed; root
 	kindVerified Kind = 12 // both: root of all content, read again
 	kindAbort    Kind = 13 // both: the reason, as text; Index abortCorrupt for a *CorruptError, else 0
+	kindKnown    Kind = 14 // destination: filter of what else it has, before any marks
+	kindSame     Kind = 15 // source: the digest of the chunk, which the filter knows; sealed over the chunk
+	kindTaken    Kind = 16 // destination: one byte, 1: it had that content and wrote it; 0: send it
 
 	kindStreamBegin Kind = 32 // sender: Index is a random number that tells streams apart
 	kindStreamData  Kind = 33 // sender: the next bytes; the digest is over all bytes so far
@@ -38,7 +41,7 @@ const (
 )
 
 const (
-	beginVersion = 3
+	beginVersion = 4
 	beginFixed   = 1 + 1 + 1 + 1 + 8 + 4 + 4 + 32 + 32 + 4 // bytes before the runs
 	maxAbortText = 1 << 10
 	abortCorrupt = 1 // Index of a kindAbort

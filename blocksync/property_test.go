@@ -53,7 +53,12 @@ func edit(t *rapid.T, b []byte) []Range {
 }
 
 func drawSettings(t *rapid.T) Settings {
+	var index *Index
+	if rapid.Bool().Draw(t, "index") {
+		index = NewIndex(rapid.Int64Range(1, 40*entryBytes).Draw(t, "index bytes"))
+	}
 	return Settings{
+		Index:     index,
 		ChunkSize: rapid.SampledFrom([]int{64 * kib, 128 * kib, 512 * kib}).Draw(t, "chunk"),
 		Readers:   rapid.IntRange(1, 4).Draw(t, "readers"),
 		Compress:  rapid.SampledFrom([]Compress{CompressAuto, CompressOff, CompressOn}).Draw(t, "compress"),

@@ -33,6 +33,7 @@ type receiver struct {
 	claims *claims
 	crew   int // readers, and as many writers
 	slabs  *pool
+	name   string // of the device in the index
 
 	jobs     chan job
 	inflight atomic.Int64
@@ -151,6 +152,9 @@ func (r *receiver) run(ctx context.Context) (Result, error) {
 		res.Root = root
 		return res, r.wire.sendBody(ctx, kindDone, 0, root[:])
 	}
+	if err := r.tell(ctx); err != nil {
+		return res, err
+	}
 	workers, err := r.newWorkers()
 	if err != nil {
 		return res, err
@@ -185,7 +189,7 @@ func (r *receiver) listen(ctx context.Context, res *Result) error {
 			return err
 		}
 		switch f.Kind {
-		case kindZero, kindWhole, kindCoarse, kindPages:
+		case kindZero, kindWhole, kindCoarse, kindPages, kindSame:
 			j, err := r.admit(f)
 			if err != nil {
 				return err

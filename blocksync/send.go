@@ -15,6 +15,7 @@ import (
 const (
 	sendOpen    uint8 = iota // not settled
 	sendNarrow               // its sub-digests are on their way, its slab is kept
+	sendAsked                // its digest is on its way, its slab is kept
 	sendSettled              // equal, nothing was sent
 	sendSent                 // content was sent
 	sendResent               // content was refused and sent once more
@@ -23,6 +24,12 @@ const (
 // maxRefusals is how many chunks of a pass may be refused. More is not a flipped bit
 // here and there but a broken machine. It also bounds the room for answers at the source.
 const maxRefusals = 64
+
+// asked is a chunk whose fate the destination is to tell.
+type asked struct {
+	slab   *slab
+	theirs mark // of sendAsked: what the destination had at its place
+}
 
 // sender is the source end of one pass.
 type sender struct {
@@ -47,8 +54,9 @@ type sender struct {
 	state   []uint8
 	arrived int64
 	news    chan struct{}   // closed and replaced when digests arrive
-	waiting map[int64]*slab // chunks in state sendNarrow
+	waiting map[int64]asked // chunks in state sendNarrow or sendAsked
 	taste   taste
+	known   filter // of content that the destination has elsewhere; nil: it told of none
 }
 
 // Send runs one pass at the source. It returns when the destination has
@@ -103,7 +111,7 @@ func newSender(lane Lane, src *Device, pass Pass, set Settings) (*sender, error)
 		marks:   make([]byte, markSize*p.n),
 		state:   make([]uint8, p.n),
 		news:    make(chan struct{}),
-		waiting: make(map[int64]*slab),
+		waiting: make(map[int64]asked),
 	}
 	s.left.Store(p.n)
 	if p.n == 0 {
@@ -199,7 +207,9 @@ func (s *sender) listen(ctx context.Context) error {
 		switch f.Kind {
 		case kindMarks:
 			err = s.arrive(f)
-		case kindFine, kindRefuse:
+		case kindKnown:
+			err = s.know(f)
+		case kindFine, kindRefuse, kindTaken:
 			select {
 			case s.answers <- f:
 			default:

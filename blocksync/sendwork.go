@@ -15,6 +15,7 @@ type sendWorker struct {
 	coarse []byte // marks of one chunk's blocks, while they are sent
 	work   *slab  // pages, or a chunk read again
 	packed *slab  // the same, compressed
+	digest digest // of the chunk that is asked for by kindSame, while it is sent
 }
 
 func newSendWorker(s *sender) (*sendWorker, error) {
@@ -154,6 +155,21 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 		w.mark(c.pos, sendSent)
 		w.meter.zero.Add(int64(c.n))
 		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, contentOf(mine))
+		if err == nil {
+			w.settle(c.n)
+		}
+	case w.knows(s.bytes(c.n)):
+		keep, err = true, w.same(ctx, c, s, mine, theirs)
+	default:
+		keep, err = w.content(ctx, c, s, mine, theirs)
+	}
+	return err
+}
+
+// content sends a chunk that differs and is not zero. If it has to ask for that
+// which pages do, it keeps s until the answer.
+func (w *sendWorker) content(ctx context.Context, c claim, s *slab, mine, theirs mark) (keep bool, err error) {
+	switch {
 	case theirs == mark{}:
 		w.mark(c.pos, sendSent)
 		err = w.onBlank(ctx, c, s, mine)
@@ -161,13 +177,12 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 		w.mark(c.pos, sendSent)
 		err = w.whole(ctx, c.index, s, c.n, mine)
 	default:
-		keep = true
-		return w.narrow(ctx, c, s)
+		return true, w.narrow(ctx, c, s)
 	}
 	if err == nil {
 		w.settle(c.n)
 	}
-	return err
+	return false, err
 }
 
 func (w *sendWorker) mark(pos int64, state uint8) {
@@ -229,7 +244,7 @@ func (w *sendWorker) narrow(ctx context.Context, c claim, s *slab) error {
 	f := Frame{Kind: kindCoarse, Index: c.index, Length: len(marks)}
 	w.mu.Lock()
 	w.state[c.pos] = sendNarrow
-	w.waiting[c.pos] = s
+	w.waiting[c.pos] = asked{slab: s}
 	if w.taste.eager() {
 		f.Flags = flagEager
 	}
@@ -245,28 +260,38 @@ func (w *sendWorker) serve(ctx context.Context, f Frame) error {
 	if !ok {
 		return w.wire.corrupt(-1, "answer about chunk %d, which is not part of the pass", f.Index)
 	}
-	if f.Kind == kindRefuse {
-		return w.again(ctx, f.Index, pos)
-	}
-	w.mu.Lock()
-	s := w.waiting[pos]
-	delete(w.waiting, pos)
-	k := markAt(w.marks, pos)
-	if s != nil {
-		w.state[pos] = sendSent
-	}
-	w.mu.Unlock()
 	off, n := w.plan.extent(f.Index)
-	if s == nil {
-		return w.wire.corrupt(off, "answer about a chunk nobody asked for")
+	c := claim{pos: pos, index: f.Index, off: off, n: n}
+	switch f.Kind {
+	case kindRefuse:
+		return w.again(ctx, c)
+	case kindTaken:
+		return w.taken(ctx, f, c)
 	}
-	defer w.slabs.put(s)
-	if err := w.pages(ctx, f, s, n, k); err != nil {
+	a, mine, err := w.answered(c, sendNarrow)
+	if err != nil {
+		return err
+	}
+	defer w.slabs.put(a.slab)
+	if err := w.pages(ctx, f, a.slab, n, mine); err != nil {
 		return err
 	}
 	w.wire.release(&f)
 	w.settle(n)
 	return nil
+}
+
+// answered takes the chunk that the destination was asked about, and our mark of it.
+func (w *sendWorker) answered(c claim, state uint8) (a asked, mine mark, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state[c.pos] != state {
+		return a, mine, w.wire.corrupt(c.off, "answer about a chunk nobody asked for")
+	}
+	a, mine = w.waiting[c.pos], markAt(w.marks, c.pos)
+	delete(w.waiting, c.pos)
+	w.state[c.pos] = sendSent
+	return a, mine, nil
 }
 
 // pages sends the pages of the chunk in s that the answer f shows to differ.
@@ -317,23 +342,22 @@ func (w *sendWorker) pages(ctx context.Context, f Frame, s *slab, n int, k mark)
 }
 
 // again sends a chunk that did not arrive as it was sent: read anew, whole, once.
-func (w *sendWorker) again(ctx context.Context, index, pos int64) error {
-	off, n := w.plan.extent(index)
+func (w *sendWorker) again(ctx context.Context, c claim) error {
 	w.mu.Lock()
-	was := w.state[pos]
+	was := w.state[c.pos]
 	if was == sendSent {
-		w.state[pos] = sendResent
+		w.state[c.pos] = sendResent
 	}
 	w.mu.Unlock()
 	if was != sendSent {
-		return w.wire.corrupt(off, "the destination refuses a chunk it was not sent")
+		return w.wire.corrupt(c.off, "the destination refuses a chunk it was not sent")
 	}
-	mine, err := w.reader.mark(claim{pos: pos, index: index, off: off, n: n}, w.work, w.marker)
+	mine, err := w.reader.mark(c, w.work, w.marker)
 	if err != nil {
 		return err
 	}
-	w.swap(pos, mine)
-	return w.whole(ctx, index, w.work, n, mine)
+	w.swap(c.pos, mine)
+	return w.whole(ctx, c.index, w.work, c.n, mine)
 }
 
 // taste remembers whether whole chunks have differed lately. Then marks of

@@ -71,6 +71,10 @@ type Settings struct {
 	// succeeded with this root left it. nil: nobody knows.
 	Holds func(root [32]byte) bool
 
+	// Index, at the destination, tells what content is here already, and learns
+	// what is written. It costs both ends a digest of all content that differs. nil: none.
+	Index *Index
+
 	// Progress, if not nil, is called from one goroutine about five times a
 	// second and once at the end. It must not block.
 	Progress func(Progress)

@@ -168,7 +168,7 @@ func (w *wire) check(f *Frame) error {
 		return w.corrupt(-1, "frame of kind %d with index %d, length %d and %d bytes of payload", f.Kind, f.Index, f.Length, len(f.Payload))
 	}
 	switch f.Kind {
-	case kindZero, kindWhole, kindPages, kindStreamData, kindStreamEnd, kindStreamDone:
+	case kindZero, kindWhole, kindPages, kindSame, kindStreamData, kindStreamEnd, kindStreamDone:
 		return nil // sealed over content that is not known yet
 	}
 	if f.Length != len(f.Payload) || seal(f, sum(f.Payload)) != f.Digest {

@@ -80,6 +80,8 @@ func (w *writeWorker) do(ctx context.Context, j job) error {
 		err = w.whole(j)
 	case kindCoarse:
 		return w.answer(ctx, j)
+	case kindSame:
+		return w.same(ctx, j)
 	case kindPages:
 		err = w.pages(j)
 	}
@@ -172,6 +174,7 @@ func (w *writeWorker) whole(j job) error {
 	}
 	w.meter.sent.Add(int64(j.n))
 	w.written(j, k, j.n)
+	w.learn(j, b)
 	return nil
 }
 
@@ -323,6 +326,9 @@ func (w *writeWorker) pages(j job) error {
 	w.meter.sent.Add(int64(size))
 	w.meter.narrowed.Add(1)
 	w.written(j, k, size)
+	if h.read|full == allBlocks(countBlocks(j.n, coarseBlock)) {
+		w.learn(j, chunk)
+	}
 	return nil
 }
 

@@ -113,10 +113,10 @@ func (p PassReport) Wire() (n int64) {
 	return n
 }
 
-// Changed sums the content, in bytes, that differed.
+// Changed sums the content, in bytes, that differed, wherever it came from.
 func (p PassReport) Changed() (n int64) {
 	for _, d := range p.Disks {
-		n += d.Sent
+		n += d.Sent + d.Found
 	}
 	return n
 }
@@ -127,9 +127,10 @@ type DiskReport struct {
 	Size      int64         `json:"size_bytes"`
 	Same      int64         `json:"same_chunks"`
 	Differing int64         `json:"differing_chunks"`
-	Zero      int64         `json:"zero_bytes"` // of the differing ones: a flag travelled
-	Sent      int64         `json:"sent_bytes"` // content sent, before compression
-	Wire      int64         `json:"wire_bytes"` // all that travelled, both directions
+	Zero      int64         `json:"zero_bytes"`            // of the differing ones: a flag travelled
+	Found     int64         `json:"found_bytes,omitempty"` // content that the destination had on another disk
+	Sent      int64         `json:"sent_bytes"`            // content sent, before compression
+	Wire      int64         `json:"wire_bytes"`            // all that travelled, both directions
 	Written   int64         `json:"written_bytes"`
 	Read      int64         `json:"read_bytes"` // from the source's device; holes are not read
 	Elapsed   time.Duration `json:"elapsed_ns"`

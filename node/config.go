@@ -39,6 +39,7 @@ type Config struct {
 	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
 	Bandwidth     jobs.Bandwidth
 	Readers       int    // reads in flight per disk, 0: default
+	ContentIndex  int64  // bytes of memory that know what content lies on disks here; 0: none do
 	Compress      string // auto, on, off
 	Moves         int    // migrations driven at once
 	Blackouts     int    // guests that may stand still at once at a host, each way

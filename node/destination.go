@@ -195,7 +195,9 @@ func (d *destination) prepare(ctx context.Context, job jobs.Job) (jobs.Ticket, e
 	}
 	a := newArrival(d.n.life, job, lane)
 	for name, dev := range devices {
-		a.run(func(ctx context.Context) { a.receive(ctx, name, dev, d.n.syncSettings(job, nil), d.n.manifests) })
+		set := d.n.syncSettings(job, nil)
+		set.Index = d.n.content
+		a.run(func(ctx context.Context) { a.receive(ctx, name, dev, set, d.n.manifests) })
 	}
 	a.mu.Lock()
 	a.files = a.receiveFiles()

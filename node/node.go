@@ -40,6 +40,7 @@ type Node struct {
 	bootID    string    // id of this boot of the host
 	booted    time.Time // when it came up, for people
 	compress  blocksync.Compress
+	content   *blocksync.Index // of disks here; nil: none is kept
 	bandwidth *bandwidth
 	wishes    wishes
 	manifests manifests
@@ -85,6 +86,9 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 		cfg: cfg, bus: b, lanes: lanes, volumes: volumes, log: log, now: time.Now, bootID: boot, booted: booted,
 		xl:       xen.XL{Command: cfg.XL, Xenstore: cfg.Xenstore},
 		instance: hex.EncodeToString(id), active: map[string]*drive{},
+	}
+	if cfg.ContentIndex > 0 {
+		n.content = blocksync.NewIndex(cfg.ContentIndex)
 	}
 	switch cfg.Compress {
 	case "on":

@@ -367,5 +367,5 @@ func (n *Node) syncSettings(job jobs.Job, progress func(blocksync.Progress)) blo
 
 func diskReport(name string, r blocksync.Result) jobs.DiskReport {
 	return jobs.DiskReport{Name: name, Size: r.Size, Same: r.Chunks - r.Differed, Differing: r.Differed,
-		Zero: r.Zero, Sent: r.Sent, Wire: r.Wire, Written: r.Written, Read: r.Read, Elapsed: r.Elapsed.Round(time.Microsecond), Root: r.Root}
+		Zero: r.Zero, Found: r.Found, Sent: r.Sent, Wire: r.Wire, Written: r.Written, Read: r.Read, Elapsed: r.Elapsed.Round(time.Microsecond), Root: r.Root}
 }

@@ -47,6 +47,7 @@ type nodeCmd struct {
 	BWLimit      rate          `name:"bwlimit" placeholder:"RATE" help:"Most bytes per second that this host sends, all moves together, until 'xmig host set' says otherwise (default: no limit)."`
 	BWLimitHours []rateHours   `name:"bwlimit-hours" placeholder:"HOURS" help:"Another --bwlimit at some times, by this host's clock: ${rate_hours}. The first that holds counts; 0 is no limit. May be given several times."`
 	Readers      int           `default:"0" help:"Reads in flight per disk (0: 4)."`
+	ContentIndex size          `placeholder:"SIZE" help:"Memory that knows what content lies on disks here, such as 64MiB, good for 512 GiB: of VMs made from one image, which come here, what they have in common travels once. Costs a digest of all that travels (default: none)."`
 	Compress     string        `enum:"auto,on,off" default:"auto" help:"Compress what travels: ${enum}."`
 	Moves        int           `default:"2" help:"Migrations away from here that are driven at once."`
 	Blackouts    int           `default:"1" help:"Guests that may stand still at once at a host, each way; the same on all hosts."`
@@ -132,7 +133,7 @@ func (c *nodeCmd) config(log zerolog.Logger) (node.Config, error) {
 		Name: c.NodeName, StateDir: c.StateDir, XL: c.XL, Xenstore: c.Xenstore, Holder: []string{self, "hold", "--"}, Stub: []string{self, "xl-stub"},
 		ConfigDir: c.ConfigDir, AutostartDir: c.AutostartDir, SaveDir: c.SaveDir, Bridges: c.Bridges, Pools: pools, Tags: c.Tags,
 		ReserveMemory: int64(c.Reserve), ShutdownWait: c.ShutdownWait, ProveWait: c.ProveWait, Heartbeat: c.Heartbeat,
-		LinkRate: int64(c.LinkRate), Bandwidth: jobs.Bandwidth{Rate: int64(c.BWLimit), Hours: plainHours(c.BWLimitHours)}, Readers: c.Readers, Compress: c.Compress, Moves: c.Moves, Blackouts: c.Blackouts, Limits: c.limits(),
+		LinkRate: int64(c.LinkRate), Bandwidth: jobs.Bandwidth{Rate: int64(c.BWLimit), Hours: plainHours(c.BWLimitHours)}, Readers: c.Readers, ContentIndex: int64(c.ContentIndex), Compress: c.Compress, Moves: c.Moves, Blackouts: c.Blackouts, Limits: c.limits(),
 	}
 	if c.Simulate != "" {
 		if err := c.simulate(&cfg, self); err != nil {

@@ -21,6 +21,7 @@ type GuestSpec struct {
 	Disks     []int64    // sizes in bytes (16 and 8 MiB)
 	Rate      int64      // fsynced writes, bytes per second (1 MiB/s)
 	State     GuestState // (running)
+	Image     uint64     // what its first disk is made from, the same for clones (an image of its own)
 	Extra     []string   // more lines for its config
 }
 
@@ -76,8 +77,11 @@ func (c *Cluster) Guest(h *Host, s GuestSpec) *Guest {
 	g := &Guest{Name: s.Name, UUID: s.UUID, Home: h, Disks: s.Disks, State: s.State}
 	spec := xlsim.GuestSpec{Name: s.Name, UUID: s.UUID, Type: s.Type, MemoryMiB: s.MemoryMiB, Rate: s.Rate, Bridge: "xenbr0", Extra: s.Extra}
 	for i, size := range s.Disks {
-		path := g.Disk(h, i)
-		if err := xlsim.MakeDisk(path, size, xlsim.DefaultMix(seed.Add(1))); err != nil {
+		path, image := g.Disk(h, i), seed.Add(1)
+		if i == 0 && s.Image != 0 {
+			image = s.Image
+		}
+		if err := xlsim.MakeDisk(path, size, xlsim.DefaultMix(image)); err != nil {
 			c.t.Fatal(err)
 		}
 		spec.Disks = append(spec.Disks, xlsim.GuestDisk{Path: path, Vdev: "xvd" + string(rune('a'+i))})

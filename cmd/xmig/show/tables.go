@@ -160,8 +160,8 @@ func VM(host string, v jobs.VM, owner *jobs.Owner) string {
 
 // disk is what became of one disk.
 type disk struct {
-	first      jobs.DiskReport // its first pass: what of it was there already
-	sent, wire int64           // by all passes
+	first             jobs.DiskReport // its first pass: what of it was there already
+	found, sent, wire int64           // by all passes
 }
 
 func diskTable(r jobs.Record) string {
@@ -175,6 +175,7 @@ func diskTable(r jobs.Record) string {
 				sums[d.Name] = s
 				order = append(order, d.Name)
 			}
+			s.found += d.Found
 			s.sent += d.Sent
 			s.wire += d.Wire
 		}
@@ -188,7 +189,13 @@ func diskTable(r jobs.Record) string {
 		t.row(name, Bytes(s.first.Size), chunks(s.first.Same), chunks(s.first.Differing), Bytes(s.first.Zero),
 			Span(s.first.Elapsed)+", "+Rate(Over(s.first.Size, s.first.Elapsed)), Bytes(s.sent), Bytes(s.wire))
 	}
-	return t.String()
+	text := t.String()
+	for _, name := range order {
+		if n := sums[name].found; n > 0 {
+			text += fmt.Sprintf("%s: %s were on another disk of %s and did not travel\n", name, Bytes(n), r.Destination)
+		}
+	}
+	return text
 }
 
 func chunks(n int64) string {
