@@ -275,14 +275,8 @@ func (x *exercise) awaitMoved(n int) {
 // emptied host where their last job brought them. It gives those jobs by VM.
 func (x *exercise) prove(home bool) map[string]jobs.Record {
 	x.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	all, err := x.c.Bus().Records().List(ctx)
-	if err != nil {
-		x.Fatal(err)
-	}
 	last := map[string]jobs.Record{}
-	for _, r := range all {
+	for _, r := range records(x.c) {
 		if !r.State.Final() {
 			x.Errorf("job %s of %s is %s", r.ID, r.VM.Name, r.State)
 		}
@@ -308,6 +302,17 @@ func (x *exercise) prove(home bool) map[string]jobs.Record {
 	return last
 }
 
+// records lists all jobs. A server that died a moment ago may have led what is asked.
+func records(c *cluster.Cluster) (all []jobs.Record) {
+	c.Eventually(func() (err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		all, err = c.Bus().Records().List(ctx)
+		return err
+	})
+	return all
+}
+
 func diskBytes(r jobs.Record) (n int64) {
 	for _, p := range r.Report.Passes {
 		n += p.Wire()
@@ -322,10 +327,7 @@ func limitsHeld(t *testing.T, c *cluster.Cluster, l coordinator.Limits) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	all, err := c.Bus().Records().List(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := records(c)
 	of := map[string]jobs.Record{}
 	for _, r := range all {
 		of[r.ID] = r
