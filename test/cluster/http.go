@@ -35,7 +35,7 @@ func (c *Cluster) http() []string {
 	if c.set.Rules == "" {
 		return nil
 	}
-	address := freePorts(c, 1)[0]
+	address := fmt.Sprintf("127.0.0.1:%d", Ports(c.t, 1)[0])
 	c.URLs = append(c.URLs, "http://"+address)
 	return []string{"--http", address, "--http-clients", c.file("clients.toml", clientsText), "--rules", c.file("rules.toml", c.set.Rules)}
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func newLink(t testing.TB, target func() string) *Link { return newLinkAt(t, "12
 // lanes, and what tells the worker so. The port is the same on both.
 func (c *Cluster) laneLink() (*Link, []string) {
 	var k *Link
-	k = newLinkAt(c.t, "127.0.0.2:0", func() string {
+	k = newLinkAt(c.t, fmt.Sprintf("127.0.0.2:%d", Ports(c.t, 1)[0]), func() string {
 		_, port, _ := net.SplitHostPort(k.l.Addr().String()) // an address that listens has one
 		return net.JoinHostPort("127.0.0.1", port)
 	})

@@ -21,7 +21,10 @@ const clusterTTL = 10 * time.Second
 func (c *Cluster) servers() {
 	c.t.Helper()
 	const n = 3
-	ports := freePorts(c, 2*n)
+	var ports []string
+	for _, p := range Ports(c.t, 2*n) {
+		ports = append(ports, fmt.Sprintf("127.0.0.1:%d", p))
+	}
 	for i := range n {
 		name := fmt.Sprintf("server%d", i+1)
 		var routes []string
@@ -36,20 +39,6 @@ func (c *Cluster) servers() {
 		c.listens = append(c.listens, ports[i])
 	}
 	c.Server = c.Coordinators[0]
-}
-
-// freePorts finds addresses that nobody listens at now.
-func freePorts(c *Cluster, n int) (out []string) {
-	c.t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		defer l.Close() // all at once, so that no two are the same
-		out = append(out, l.Addr().String())
-	}
-	return out
 }
 
 // living is the address of a server that takes connections.

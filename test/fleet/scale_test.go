@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"xmig/bus"
 	"xmig/jobs"
 	"xmig/jobs/coordinator"
+	"xmig/test/cluster"
 )
 
 // TestScale has a coordinator know a fleet that is only told of: hosts with 50
@@ -39,7 +39,7 @@ func TestScale(t *testing.T) {
 // servers starts n servers that sync each write, and gives the first. Three are one cluster.
 func servers(ctx context.Context, t *testing.T, n int) (first *bus.Server) {
 	t.Helper()
-	ports := freePorts(t, n)
+	ports := cluster.Ports(t, n)
 	var routes []string
 	for _, p := range ports {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", p))
@@ -48,25 +48,12 @@ func servers(ctx context.Context, t *testing.T, n int) (first *bus.Server) {
 	for i := range n {
 		cfg := bus.ServerConfig{Name: fmt.Sprintf("scale%d", i), StoreDir: t.TempDir(), Sync: bus.SyncAlways, Log: zerolog.Nop()}
 		if n > 1 {
+			cfg.Listen, cfg.Port = "127.0.0.1", -1 // who listens to nobody forms no cluster
 			cfg.Cluster = &bus.Cluster{Name: "scale", Host: "127.0.0.1", Port: ports[i], Routes: slices.Delete(slices.Clone(routes), i, i+1)}
 		}
 		configs = append(configs, cfg)
 	}
 	return start(ctx, t, configs)
-}
-
-// freePorts finds n ports at which nobody listens now.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all at once, so that no two are the same
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // start starts them side by side: each waits for the others.

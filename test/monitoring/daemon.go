@@ -2,7 +2,6 @@ package monitoring
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -10,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"xmig/test/cluster"
 )
 
 // patience is how long a daemon may take to answer after its start.
@@ -18,12 +19,7 @@ const patience = 90 * time.Second
 // port is free now; it is asked for because others must know it before the start.
 func port(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", cluster.Ports(t, 1)[0])
 }
 
 func file(t *testing.T, name, text string) string {
