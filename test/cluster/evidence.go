@@ -95,6 +95,17 @@ func (c *Cluster) oneCopy(g *Guest, at *Host) error {
 	return errors.Join(errs...)
 }
 
+// Runs tells whether the guest runs on a host, whatever anybody says of it.
+func (c *Cluster) Runs(g *Guest, at *Host) error {
+	domains, err := xlsim.Domains(at.Dir)
+	for _, d := range domains {
+		if d.UUID == g.UUID && d.Name == g.Name && stateOf(d) == string(Running) {
+			return nil
+		}
+	}
+	return errors.Join(err, fmt.Errorf("guest %s does not run on %s, which has %+v; see %s", g.Name, at.Name, domains, at.Node.Log))
+}
+
 func stateOf(d xlsim.Domain) string {
 	switch {
 	case strings.HasPrefix(d.State[3:], "s"):
