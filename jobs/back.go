@@ -42,6 +42,8 @@ func (j *run) goBack(ctx context.Context, err error) error {
 		return j.again(ctx, err)
 	case isCancel(err):
 		return j.conclude(ctx, Cancelled)
+	case CodeOf(err) == CodeNotFound: // it runs nowhere again
+		return j.conclude(ctx, FailedState)
 	case j.held || !j.rec.Report.StoppedAt.IsZero():
 		return j.conclude(ctx, RolledBack)
 	}

@@ -55,8 +55,8 @@ func TestReinstalledHost(t *testing.T) {
 		return g
 	}
 	comes, leaves := guest(first, "comes"), guest(renewed, "leaves")
-	coming := c.Submit(comes, first, renewed, c.SlowStep(jobs.Seed, 4*time.Second, first, renewed)...)
-	leaving := c.Submit(leaves, renewed, third, c.SlowStep(jobs.Seed, 4*time.Second, renewed, third)...)
+	coming := c.Submit(comes, first, renewed, c.SlowStep(jobs.Seed, 10*time.Second, first, renewed)...)
+	leaving := c.Submit(leaves, renewed, third, c.SlowStep(jobs.Seed, 10*time.Second, renewed, third)...)
 	c.AwaitStep(coming, jobs.Seed)
 	c.AwaitStep(leaving, jobs.Seed)
 	if r := c.Command("host", "cordon", renewed.Name, "--reason", "new disks"); r.Code != 0 {
@@ -74,6 +74,8 @@ func TestReinstalledHost(t *testing.T) {
 	}
 	if rec := c.AwaitEnd(leaving); rec.State != jobs.FailedState || rec.Failure == nil || rec.Failure.Code != jobs.CodeNotFound {
 		t.Errorf("the move from it ended %s: %+v", rec.State, rec.Failure)
+	} else if shown := c.Command("job", "show", leaving).Stdout; !strings.Contains(shown, "is not on hv2 any more") {
+		t.Errorf("job show: %s", shown)
 	}
 	if m := markOf(t, c, renewed.Name); m.Cordon == nil || m.Cordon.Reason != "new disks" {
 		t.Errorf("the cordon is gone with the disks: %+v", m)
