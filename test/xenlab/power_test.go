@@ -12,25 +12,22 @@ type cut struct {
 	guest string
 	end   moves.End
 	step  jobs.StepName
-	brief bool // in the brief suite too
 }
 
 // cuts are the places where a host's death means something different each time.
 var cuts = []cut{
-	{pvGuest, moves.SourceEnd, jobs.Seed, false},          // the guest dies with its host and boots there
-	{pvhGuest, moves.DestinationEnd, jobs.Seed, false},    // half a copy; the move waits or is undone
-	{pvGuest, moves.DestinationEnd, jobs.SealStep, false}, // the guest is held for a host that is gone
-	{pvhGuest, moves.SourceEnd, jobs.HandOver, false},     // whose it is, its key and two journals say
-	{pvGuest, moves.DestinationEnd, jobs.Resume, true},    // the copy that was given the right to run is lost
+	{pvGuest, moves.SourceEnd, jobs.Seed},          // the guest dies with its host and boots there
+	{pvhGuest, moves.DestinationEnd, jobs.Seed},    // half a copy; the move waits or is undone
+	{pvGuest, moves.DestinationEnd, jobs.SealStep}, // the guest is held for a host that is gone
+	{pvhGuest, moves.SourceEnd, jobs.HandOver},     // whose it is, its key and two journals say
+	{pvGuest, moves.DestinationEnd, jobs.Resume},   // the copy that was given the right to run is lost
 }
 
 // TestPowerCuts: a dom0 loses its power. What had an autostart link on its disk
 // boots with it; a copy that moved away must not.
 func TestPowerCuts(t *testing.T) {
+	brief(t, "a host that loses its power; with it the brief suite takes more than the half hour that CI has for it")
 	for _, c := range cuts {
-		if testing.Short() && !c.brief {
-			continue
-		}
 		t.Run(string(c.end)+"_in_"+string(c.step), func(t *testing.T) { powerCut(t, c) })
 	}
 }

@@ -35,7 +35,7 @@ func TestVolumes(t *testing.T) {
 func TestPreflight(t *testing.T) { moves.Preflight(t, installation, pvGuest) }
 
 func TestThereAndBack(t *testing.T) {
-	brief(t, "there and back by suspend and cold; the preflight, the kills and the power cut move d1 by suspend")
+	brief(t, "there and back by suspend and cold; the preflight and the kills move d1 by suspend")
 	for _, mode := range []jobs.Mode{jobs.Suspend, jobs.Cold} {
 		for _, guest := range []string{pvGuest, pvhGuest} {
 			t.Run(guest+"_"+string(mode), func(t *testing.T) { moves.ThereAndBack(t, installation, guest, mode, 1) })
