@@ -22,7 +22,7 @@ import (
 )
 
 // TestScale has a coordinator know a fleet that is only told of: hosts with 50
-// VMs each say that they are there, and 16 clients submit 1,000 moves on one
+// VMs each say that they are there and go on saying so, and 16 clients submit 1,000 moves on one
 // server that syncs each write. The figures are printed; what is held against a
 // bound is that nothing is lost. XMIG_SCALE is the number of hosts: 20 in a
 // plain run; with it the same is done once more on three servers with three copies.
@@ -87,6 +87,9 @@ func scale(t *testing.T, hosts, submits, n int) {
 	if err := b.Setup(ctx, bus.Layout{NodeTTL: 10 * time.Minute, Replicas: n}); err != nil {
 		t.Fatal(err)
 	}
+	alive, end := context.WithCancel(ctx)
+	var life errgroup.Group // what goes on meanwhile: every host tells again each 10 s
+	defer func() { end(); _ = life.Wait() }()
 	began, size := time.Now(), atomic.Int64{}
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -96,7 +99,10 @@ func scale(t *testing.T, hosts, submits, n int) {
 			if v, err := bus.Encode(h); err == nil {
 				size.Store(int64(len(v)))
 			}
-			_, err := b.Announce(ctx, bus.Announcement{Every: time.Hour, Snapshot: func() jobs.Host { return h }})
+			p, err := b.Announce(ctx, bus.Announcement{Every: 10 * time.Second, Snapshot: func() jobs.Host { return h }})
+			if err == nil {
+				life.Go(func() error { return p.Run(alive) })
+			}
 			return err
 		})
 	}
@@ -111,10 +117,7 @@ func scale(t *testing.T, hosts, submits, n int) {
 		Limits: coordinator.DefaultLimits(), Clock: time.Now, NewID: func() string { return ulid.Make().String() },
 		IDTime: func(id string) (time.Time, error) { p, err := ulid.Parse(id); return p.Timestamp(), err }, Log: zerolog.Nop(),
 	}
-	life, end := context.WithCancel(ctx)
-	var follow errgroup.Group
-	follow.Go(func() error { _ = c.Follow(life); return nil })
-	defer func() { end(); _ = follow.Wait() }()
+	life.Go(func() error { _ = c.Follow(alive); return nil })
 	if _, err := c.Plan(ctx, toldOf(0).Node, coordinator.Emptying, jobs.Spec{}); err != nil { // waits until all was read
 		t.Fatal(err)
 	}
