@@ -42,7 +42,7 @@ func (j *run) goBack(ctx context.Context, err error) error {
 		return j.again(ctx, err)
 	case isCancel(err):
 		return j.conclude(ctx, Cancelled)
-	case CodeOf(err) == CodeNotFound: // it runs nowhere again
+	case CodeOf(err) == CodeGone: // it runs nowhere again
 		return j.conclude(ctx, FailedState)
 	case j.held || !j.rec.Report.StoppedAt.IsZero():
 		return j.conclude(ctx, RolledBack)

@@ -128,6 +128,20 @@ func TestNextAttemptIsBlocked(t *testing.T) {
 	}
 }
 
+// TestGoneIsNotRolledBack: a guest that was held once and then is not on its
+// host any more runs nowhere again, and the record does not say so. That
+// something else is not found says nothing about the guest.
+func TestGoneIsNotRolledBack(t *testing.T) {
+	for code, want := range map[Code]State{CodeGone: FailedState, CodeNotFound: RolledBack} {
+		b := newBench(Suspend).meets(once(onVerb("S.Stop")).later().says(RetryLater(CodeToolstack, "broken pipe")))
+		b.meets(once(onVerb("S.Back")).does(func() { b.meets(once(onVerb("S.Inspect")).says(Failed(code, "away"))) }))
+		rec := b.drive(t)
+		if rec.State != want || rec.Attempt != 2 || rec.Failure.Code != code {
+			t.Errorf("%s: %s, attempt %d, %+v", code, rec.State, rec.Attempt, rec.Failure)
+		}
+	}
+}
+
 // TestBackIsTriedUntilItSucceeds: a held guest must run again, however long it takes.
 func TestBackIsTriedUntilItSucceeds(t *testing.T) {
 	b := newBench(Suspend).meets(once(onVerb("D.Ready")).says(Failed(CodeStorage, "it broke")), once(onVerb("S.Back")).times(100).says(RetryLater(CodeToolstack, "xl unpause: busy")))

@@ -22,6 +22,7 @@ const (
 	CodeInternal  Code = "internal"
 	CodeUsage     Code = "usage"      // the request itself is wrong
 	CodeNotFound  Code = "not_found"  // no such VM, host, job
+	CodeGone      Code = "vm_gone"    // the VM that is to move is not on its host any more
 	CodeConflict  Code = "conflict"   // somebody else holds it
 	CodeBlocked   Code = "blocked"    // checks speak against it
 	CodeAway      Code = "away"       // a host or the bus does not answer

@@ -10,7 +10,7 @@ const (
 	Planned       State = "planned"       // handed to its source node
 	Running       State = "running"       // the source node drives it
 	Succeeded     State = "succeeded"     // the VM is at the destination
-	FailedState   State = "failed"        // it never began to hold the guest, which is at the source; or the VM is gone (CodeNotFound)
+	FailedState   State = "failed"        // it never began to hold the guest, which is at the source; or the VM is gone (CodeGone)
 	RolledBack    State = "rolled_back"   // the guest was held or copied, and runs at the source again
 	Cancelled     State = "cancelled"     // a person asked for it; the VM is at the source
 	Indeterminate State = "indeterminate" // nobody runs for sure; a person decides

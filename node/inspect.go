@@ -38,7 +38,7 @@ func (s *source) Inspect(ctx context.Context, job jobs.Job) (jobs.Guest, []jobs.
 			return g, b.all, err
 		}
 	}
-	return jobs.Guest{}, nil, jobs.Failed(jobs.CodeNotFound, "vm %s is not on %s any more", job.VM.Name, s.n.cfg.Name)
+	return jobs.Guest{}, nil, jobs.Failed(jobs.CodeGone, "vm %s is not on %s any more", job.VM.Name, s.n.cfg.Name)
 }
 
 // inspectDevice is Inspect for a job without a domain.

@@ -53,7 +53,7 @@ func codeOf(err error) int {
 
 func codeOfFailure(c jobs.Code) int {
 	switch c {
-	case jobs.CodeUsage, jobs.CodeNotFound:
+	case jobs.CodeUsage, jobs.CodeNotFound, jobs.CodeGone:
 		return exitUsage
 	case jobs.CodeBlocked, jobs.CodeConflict:
 		return exitBlocked

@@ -72,7 +72,7 @@ func TestReinstalledHost(t *testing.T) {
 	} else {
 		c.Proven(comes, renewed, coming)
 	}
-	if rec := c.AwaitEnd(leaving); rec.State != jobs.FailedState || rec.Failure == nil || rec.Failure.Code != jobs.CodeNotFound {
+	if rec := c.AwaitEnd(leaving); rec.State != jobs.FailedState || rec.Failure == nil || rec.Failure.Code != jobs.CodeGone {
 		t.Errorf("the move from it ended %s: %+v", rec.State, rec.Failure)
 	} else if shown := c.Command("job", "show", leaving).Stdout; !strings.Contains(shown, "is not on hv2 any more") {
 		t.Errorf("job show: %s", shown)

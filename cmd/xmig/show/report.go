@@ -85,7 +85,7 @@ func outcome(r jobs.Record) string {
 	case jobs.Succeeded:
 		return fmt.Sprintf("%s runs on %s (domain %d); it was on %s", vm, r.Destination, r.Report.DomID, r.Source)
 	case jobs.FailedState:
-		if r.Failure != nil && r.Failure.Code == jobs.CodeNotFound {
+		if r.Failure != nil && r.Failure.Code == jobs.CodeGone {
 			return fmt.Sprintf("%s did not move and is not on %s any more: failed", vm, r.Source)
 		}
 		return fmt.Sprintf("%s did not move and stays on %s: failed", vm, r.Source)
