@@ -113,6 +113,31 @@ func TestNodeSettings(t *testing.T) {
 	}
 }
 
+// TestToolstackSettings: words of a command that look like flags are its own,
+// and a simulated host has the command that is given.
+func TestToolstackSettings(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "host")
+	for args, want := range map[string][]string{
+		"--xl|ip netns exec blue xl -f|--xenstore|chroot --userspec=xen: /x": {"ip netns exec blue xl -f", "chroot --userspec=xen: /x"},
+		"--xl|sim --host /x xl|--simulate|" + dir:                            {"sim --host /x xl", "xlsim --host " + dir},
+		"--simulate|" + dir: {"xlsim --host " + dir + " xl", "xlsim --host " + dir},
+	} {
+		g, _, err := parse(t, append([]string{"node", "--node-name", "hv1"}, strings.Split(args, "|")...)...)
+		if err != nil {
+			t.Fatalf("%s: %v", args, err)
+		}
+		cfg, err := g.Node.config(zerolog.Nop())
+		if err != nil {
+			t.Fatalf("%s: %v", args, err)
+		}
+		for i, got := range [][]string{cfg.XL, cfg.Xenstore} {
+			if !strings.HasSuffix(strings.Join(got, " "), want[i]) || len(got) < len(strings.Fields(want[i])) {
+				t.Errorf("%s: got %q, want %q", args, got, want[i])
+			}
+		}
+	}
+}
+
 // TestLaneDir: what a killed worker left is taken away, another's is not.
 func TestLaneDir(t *testing.T) {
 	state := t.TempDir()

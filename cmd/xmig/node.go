@@ -30,8 +30,8 @@ type nodeCmd struct {
 	LanePorts     string `placeholder:"A-B" help:"Port or range of ports to listen on, such as 7400-7449 (default: any free one)."`
 	LinkRate      rate   `placeholder:"RATE" help:"Rate that lanes to this host are expected to carry, for predictions (default: 112MiB/s, that is 1 Gbit/s)."`
 
-	XL           []string      `name:"xl" sep:" " placeholder:"CMD" help:"Command of the toolstack, words separated by blanks (default: xl)."`
-	Xenstore     []string      `sep:" " placeholder:"CMD" help:"Words in front of xenstore-ls and xenstore-read (default: none)."`
+	XL           program       `name:"xl" placeholder:"CMD" help:"Command of the toolstack, words separated by blanks (default: xl)."`
+	Xenstore     program       `placeholder:"CMD" help:"Words in front of xenstore-ls and xenstore-read (default: none)."`
 	ConfigDir    string        `placeholder:"DIR" type:"path" help:"Where domain configs lie (default: /etc/xen)."`
 	AutostartDir string        `placeholder:"DIR" type:"path" help:"Links to the domains that start at boot (default: auto in the config directory)."`
 	SaveDir      string        `placeholder:"DIR" type:"path" help:"Images that would be restored at boot (default: /var/lib/xen/save)."`
@@ -204,8 +204,12 @@ func onSimulatedHost(cfg *node.Config, dir, self string) error {
 	if id, err := os.ReadFile(filepath.Join(dir, "boot-id")); err == nil {
 		cfg.BootID = string(id)
 	}
-	cfg.XL = append(sim[:len(sim):len(sim)], "xl")
-	cfg.Xenstore = sim
+	if len(cfg.XL) == 0 {
+		cfg.XL = append(sim[:len(sim):len(sim)], "xl")
+	}
+	if len(cfg.Xenstore) == 0 {
+		cfg.Xenstore = sim
+	}
 	if cfg.ConfigDir == "" {
 		cfg.ConfigDir = filepath.Join(dir, "etc-xen")
 	}

@@ -55,6 +55,16 @@ func (v *rate) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// program is one with its first arguments, which may look like flags:
+// "ip netns exec blue xl -f".
+type program []string
+
+// UnmarshalText reads words separated by blanks.
+func (v *program) UnmarshalText(text []byte) error {
+	*v = strings.Fields(string(text))
+	return nil
+}
+
 // hours are limits for a part of the week.
 type hours coordinator.Hours
 

@@ -14,9 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// binary is the xmig that is tested, built once per test run. Its path is this
-// run's alone, so that every process that runs it is one of ours.
-var binary string
+// binary is the xmig that is tested and toolstack what its hosts have for xl,
+// built once per test run. They lie in a directory of this run alone, so that
+// every process that runs one of them is ours.
+var binary, toolstack string
 
 // janitorOf makes a test binary the janitor of the named directory.
 const janitorOf = "XMIG_TEST_JANITOR_OF"
@@ -44,8 +45,8 @@ func Main(m *testing.M) {
 	}))
 }
 
-// prepare builds the binary as a release is made, static and without cgo, in a
-// directory that has a janitor.
+// prepare builds the binaries as a release is made, static and without cgo, in
+// a directory that has a janitor.
 func prepare() (dismiss func() error, err error) {
 	dir, err := os.MkdirTemp("", "xmig-bin-")
 	if err != nil {
@@ -54,13 +55,18 @@ func prepare() (dismiss func() error, err error) {
 	if dismiss, err = hire(dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	binary = filepath.Join(dir, "xmig")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, "xmig/cmd/xmig")
+	name(dir)
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir, "xmig/cmd/xmig", "xmig/test/cluster/xlsim")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build xmig: %w\n%s", err, out), dismiss())
 	}
 	return dismiss, nil
+}
+
+// name sets where the binaries are.
+func name(dir string) {
+	binary, toolstack = filepath.Join(dir, "xmig"), filepath.Join(dir, "xlsim")
 }
 
 // hire starts the janitor: this test binary once more, which waits for the end
@@ -81,17 +87,17 @@ func hire(dir string) (dismiss func() error, err error) {
 	return func() error { return errors.Join(end.Close(), cmd.Wait()) }, nil
 }
 
-// tidy waits for the end of stdin, ends all that runs the binary in dir and
+// tidy waits for the end of stdin, ends all that runs a binary in dir and
 // removes dir.
 func tidy(dir string) error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return fmt.Errorf("janitor: %w", err)
 	}
-	binary = filepath.Join(dir, "xmig")
+	name(dir)
 	return errors.Join(endAll(""), os.RemoveAll(dir))
 }
 
-// endAll ends every process of the binary that has word among its arguments,
+// endAll ends every process of ours that has word among its arguments,
 // those too that come to be meanwhile.
 func endAll(word string) error {
 	for end := time.Now().Add(stopTime); ; time.Sleep(pollEvery) {

@@ -171,7 +171,9 @@ func (c *Cluster) host(name string) *Host {
 }
 
 func (c *Cluster) nodeArgs(h *Host, lanes ...string) []string {
+	sim := toolstack + " --host " + h.Dir
 	return slices.Concat([]string{"node", "--node-name", h.Name, "--state-dir", h.State, "--simulate", h.Dir, "--nats", h.Link.URL(),
+		"--xl", sim + " xl", "--xenstore", sim,
 		"--pools", "disks=" + h.disks(), "--lane-listen", "127.0.0.1", "--heartbeat", heartbeat.String(), "--backoff", backoff.String(),
 		"--lane-timeout", laneTimeout.String(), "--log-level", "debug"}, lanes, c.set.Node)
 }

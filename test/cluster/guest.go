@@ -105,7 +105,7 @@ func (c *Cluster) Guest(h *Host, s GuestSpec) *Guest {
 // XL runs a command of the host's toolstack, as its administrator would.
 func (h *Host) XL(args ...string) string {
 	h.c.t.Helper()
-	out, err := exec.Command(binary, append([]string{"xlsim", "--host", h.Dir, "xl"}, args...)...).CombinedOutput()
+	out, err := exec.Command(toolstack, append([]string{"--host", h.Dir, "xl"}, args...)...).CombinedOutput()
 	if err != nil {
 		h.c.t.Fatalf("xl %s on %s: %v: %s", strings.Join(args, " "), h.Name, err, out)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -131,8 +132,9 @@ func (h *Host) Kill(begin string, words ...string) {
 	h.Signal(syscall.SIGKILL, begin, words...)
 }
 
-// running lists the processes that run the binary and have word among their
-// arguments: the path of a host's directory finds its xl commands and guests.
+// running lists the processes that run a binary of ours and have word among their
+// arguments, with their command lines as if xmig were all programs: the path of
+// a host's directory finds its xl commands and guests.
 func running(word string) (map[int]string, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -140,7 +142,8 @@ func running(word string) (map[int]string, error) {
 	}
 	found := map[int]string{}
 	for _, exe := range stats {
-		if path, err := os.Readlink(exe); err != nil || path != binary {
+		path, err := os.Readlink(exe)
+		if err != nil || path != binary && path != toolstack {
 			continue // ended meanwhile, or somebody else's
 		}
 		dir := filepath.Dir(exe)
@@ -148,7 +151,10 @@ func running(word string) (map[int]string, error) {
 		args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 		pid, perr := strconv.Atoi(filepath.Base(dir))
 		if err == nil && perr == nil && strings.Contains(strings.Join(args, "\n"), word) {
-			found[pid] = strings.Join(args[1:], " ")
+			if args = args[1:]; path == toolstack {
+				args = slices.Insert(args, 0, "xlsim")
+			}
+			found[pid] = strings.Join(args, " ")
 		}
 	}
 	return found, nil

@@ -105,7 +105,7 @@ var varying = sync.OnceValue(func() []replacement {
 	return []replacement{
 		{regexp.MustCompile(`(?m)^\S+Z job=.*\n`), ""}, // how often a watcher looks is not told exactly
 		{regexp.MustCompile(`(?m)^  (DISK|xvd\w|PASS|\d+|wire|memory) .*\n`), ""},
-		{regexp.MustCompile(`\S*/xmig-bin-\d+/xmig`), "XMIG"},
+		{regexp.MustCompile(`\S*/xmig-bin-\d+/xlsim`), "XLSIM"},
 		{regexp.MustCompile(`\b[0-9A-HJKMNP-TV-Z]{26}\b`), "JOB"},
 		{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "UUID"},
 		{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*`), "TIME"},
