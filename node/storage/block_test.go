@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,6 +148,32 @@ func has(found []Use, kind UseKind, by string) bool {
 		}
 	}
 	return false
+}
+
+// TestCommandsBeginBesideOpenVolumes: the child that is to become a command has
+// all that we have open for a moment. It is nobody else.
+func TestCommandsBeginBesideOpenVolumes(t *testing.T) {
+	b := newBench(t)
+	b.data(t, "disk", "the guest's data")
+	path := filepath.Join(b.disks, "disk")
+	f := ok[*os.File](t)(os.OpenFile(path, os.O_WRONLY, 0))
+	defer f.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var begun sync.WaitGroup
+	defer begun.Wait()
+	defer stop()
+	for range 4 {
+		begun.Go(func() {
+			for ctx.Err() == nil {
+				_ = exec.CommandContext(ctx, "true").Run() // some are ended by stop
+			}
+		})
+	}
+	for range 300 {
+		if found := ok[[]Use](t)(b.InUse(ctx, path)); len(found) > 0 {
+			t.Fatalf("%v", found)
+		}
+	}
 }
 
 func TestInUse(t *testing.T) {

@@ -277,18 +277,47 @@ func usesByWriters(v Volume) ([]Use, error) {
 			continue
 		}
 		dir := filepath.Join("/proc", p.Name())
-		open, err := os.ReadDir(filepath.Join(dir, "fd"))
-		if err != nil {
-			continue // ended, or not ours to see
-		}
-		for _, fd := range open {
-			if opens(filepath.Join(dir, "fd", fd.Name()), v) && writes(filepath.Join(dir, "fdinfo", fd.Name())) {
-				out = append(out, Use{UseWriter, fmt.Sprintf("pid %d, %s", pid, sysText(dir, "comm"))})
-				break
-			}
+		if isWriter(dir, v) {
+			out = append(out, Use{UseWriter, fmt.Sprintf("pid %d, %s", pid, sysText(dir, "comm"))})
 		}
 	}
 	return out, nil
+}
+
+// isWriter tells whether a process has v open for writing, once it has begun its program.
+func isWriter(proc string, v Volume) bool {
+	for end := time.Now().Add(forkTime); writesTo(proc, v); time.Sleep(forkTime / 1000) {
+		if begun := !unborn(proc); begun && writesTo(proc, v) || time.Now().After(end) {
+			return true
+		}
+	}
+	return false
+}
+
+func writesTo(proc string, v Volume) bool {
+	open, err := os.ReadDir(filepath.Join(proc, "fd"))
+	if err != nil {
+		return false // ended, or not ours to see
+	}
+	return slices.ContainsFunc(open, func(fd fs.DirEntry) bool {
+		return opens(filepath.Join(proc, "fd", fd.Name()), v) && writes(filepath.Join(proc, "fdinfo", fd.Name()))
+	})
+}
+
+// forkTime is far more than a child takes to begin its program, on a host that swaps too.
+const forkTime = 2 * time.Second
+
+// unborn tells whether a process is a child of ours that may not have begun its
+// program yet. Until then it has everything open that we have.
+func unborn(proc string) bool {
+	stat := sysText(proc, "stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 || fields[1] != strconv.Itoa(os.Getpid()) {
+		return false
+	}
+	its, err := os.Readlink(filepath.Join(proc, "exe"))
+	ours, oerr := os.Readlink("/proc/self/exe")
+	return err == nil && oerr == nil && its == ours
 }
 
 func opens(fd string, v Volume) bool {
