@@ -15,15 +15,15 @@ import (
 type channel struct {
 	end        *LaneEnd
 	name       string
-	subject    string // of what is sent
-	sendWindow uint64 // bytes
-	recvWindow uint64
+	subject    string        // of what is sent
+	recvWindow uint64        // bytes
 	granted    chan struct{} // holds one token when there may be new credit
 	arrived    chan struct{} // holds one token when there may be a frame
 
 	mu sync.Mutex
 	// Sending: totals of bytes and frames, and what the other end has taken.
 	sent, sentSeq, credit uint64
+	window                window
 	buf                   []byte // for frames without a slab
 	// Receiving: totals that arrived and that were taken, in bytes.
 	queue       []arrival
@@ -63,10 +63,11 @@ func (c *channel) Send(ctx context.Context, f *blocksync.Frame) error {
 func (c *channel) reserve(size uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sent+size-c.credit > c.sendWindow {
+	if !c.window.fits(c.sent-c.credit, size) {
 		return false
 	}
 	c.sent += size
+	c.window.sent(c.sent, c.sent-c.credit, time.Now())
 	return true
 }
 
@@ -106,6 +107,7 @@ func (c *channel) grant(taken, sent uint64) {
 	}
 	more := taken > c.credit
 	c.credit = max(c.credit, taken)
+	c.window.taken(c.credit, time.Now())
 	c.peerSeq = max(c.peerSeq, sent)
 	c.mu.Unlock()
 	if more {
@@ -161,8 +163,7 @@ func (c *channel) Release(f *blocksync.Frame) {
 }
 
 // pop gives the oldest frame; tell says that enough was taken since the last
-// beat to let the other end know: an eighth of the window, so that it never
-// waits for credit that exists.
+// beat to let the other end know.
 func (c *channel) pop() (f blocksync.Frame, tell, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +176,7 @@ func (c *channel) pop() (f blocksync.Frame, tell, ok bool) {
 		c.queue = nil
 	}
 	c.taken += a.size
-	if c.taken-c.told >= c.recvWindow/8 {
+	if c.taken-c.told >= told(c.recvWindow) {
 		c.told, tell = c.taken, true
 	}
 	return a.frame, tell, true
