@@ -79,7 +79,7 @@ func newEnd(spec LaneSpec, n names, role laneRole, log zerolog.Logger) *LaneEnd 
 	}
 	for _, name := range spec.Channels {
 		c := &channel{end: e, name: name, subject: n.lane(spec, name, out),
-			window: fixedWindow(uint64(give)), recvWindow: uint64(take),
+			window: newWindow(uint64(give)), recvWindow: uint64(take),
 			granted: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
 		e.channels[name], e.bySubj[n.lane(spec, name, in)] = c, c
 	}
@@ -366,9 +366,6 @@ func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd
 	}
 	if e.nc, err = t.connect(ctx, e.fail, e.wires); err != nil {
 		return fail(err)
-	}
-	for _, c := range e.channels {
-		c.window = newWindow(c.window.most, e.wires.roundTrip())
 	}
 	ctx, cancel := bounded(ctx, max(spec.Timeout, oneTry))
 	defer cancel()

@@ -74,7 +74,7 @@ func TestWindow(t *testing.T) {
 			delay: time.Duration(rapid.Int64Range(0, 400e6).Draw(t, "delay")),
 			frame: rapid.Uint64Range(64<<10, maxFrame).Draw(t, "frame"),
 		}
-		w := newWindow(rapid.Uint64Range(channelWindow, maxWindow).Draw(t, "most"), 2*r.delay)
+		w := newWindow(rapid.Uint64Range(channelWindow, maxWindow).Draw(t, "most"))
 		timeOf := func(bytes uint64) time.Duration { return time.Duration(float64(bytes) / r.rate * 1e9) }
 		rate, queued := r.drive(t, &w, 60*(2*r.delay+timeOf(w.most)))
 		// Credit comes in parts: a part and a frame of the room are never of use.
@@ -82,7 +82,8 @@ func TestWindow(t *testing.T) {
 		if rate < 0.75*carried {
 			t.Errorf("%.0f bytes/s of %.0f: %+v", rate, carried, w)
 		}
-		longest := 2*queueTarget + timeOf(w.least+told(w.most))
+		least := headroom*float64(w.least) + float64(told(w.most)+2*maxFrame)
+		longest := time.Duration(headroom*2e9*r.delay.Seconds()) + timeOf(uint64(least))
 		if queued > longest {
 			t.Errorf("a frame waited %s, more than %s: %+v", queued, longest, w)
 		}

@@ -14,9 +14,8 @@ type wires struct {
 	conf *tls.Config     // nil for a lane without TLS
 	ctx  context.Context // bounds the first dial
 
-	mu   sync.Mutex
-	c    net.Conn
-	trip time.Duration
+	mu sync.Mutex
+	c  net.Conn
 }
 
 // dialPatience bounds one dial with its handshake.
@@ -33,13 +32,12 @@ func (w *wires) Dial(network, address string) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
-	began := time.Now()
 	c, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
-	w.c, w.trip = c, time.Since(began) // TCP's handshake is one round trip for who dials
+	w.c = c
 	w.mu.Unlock()
 	if w.conf == nil {
 		return c, nil
@@ -51,13 +49,6 @@ func (w *wires) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	return &wholeWrites{secure, raw}, nil
-}
-
-// roundTrip is the wire's, with nothing of ours on it.
-func (w *wires) roundTrip() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.trip
 }
 
 // SkipTLSHandshake tells the client library that Dial has done it.

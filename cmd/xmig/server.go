@@ -74,7 +74,7 @@ func (c *serverCmd) Run(ctx context.Context, g *globals, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	tuneMemory(1)
+	limitMemory(serverMemory)
 	log := g.logger(t)
 	if c.ServerName == "" {
 		host, err := os.Hostname()

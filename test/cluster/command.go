@@ -57,12 +57,22 @@ func (c *Cluster) MoveArgs(g *Guest, from, to *Host, more ...string) []string {
 // Submit has the coordinator take a move in, and returns the job's id.
 func (c *Cluster) Submit(g *Guest, from, to *Host, more ...string) string {
 	c.t.Helper()
+	job, err := c.TrySubmit(g, from, to, more...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return job
+}
+
+// TrySubmit is Submit where a refusal is no failure.
+func (c *Cluster) TrySubmit(g *Guest, from, to *Host, more ...string) (job string, err error) {
+	c.t.Helper()
 	r := c.Command(c.MoveArgs(g, from, to, append([]string{"--detach", "-o", "json"}, more...)...)...)
 	var recs []jobs.Record
 	if err := json.Unmarshal([]byte(r.Stdout), &recs); err != nil || r.Code != 0 || len(recs) != 1 {
-		c.t.Fatalf("xmig %s: exit code %d, %v: %s%s; see %s", strings.Join(r.Args, " "), r.Code, err, r.Stdout, r.Stderr, c.Server.Log)
+		return "", fmt.Errorf("xmig %s: exit code %d, %v: %s%s; see %s", strings.Join(r.Args, " "), r.Code, err, r.Stdout, r.Stderr, c.Server.Log)
 	}
-	return recs[0].ID
+	return recs[0].ID, nil
 }
 
 // AwaitEnd waits until the job is final or nobody knows, and returns its record.
