@@ -11,8 +11,8 @@ func TestTuneMemory(t *testing.T) {
 	t.Setenv("GOGC", "")
 	t.Setenv("GOMEMLIMIT", "")
 	tuneMemory(3)
-	if got := debug.SetMemoryLimit(-1); got != 352<<20 {
-		t.Errorf("limit for three sets of lanes: %d MiB, want 352", got>>20)
+	if got := debug.SetMemoryLimit(-1); got != 288<<20 {
+		t.Errorf("limit for three sets of lanes: %d MiB, want 288", got>>20)
 	}
 	if got := debug.SetGCPercent(gcPercent); got != gcPercent {
 		t.Errorf("GC percent %d, want %d", got, gcPercent)
