@@ -86,8 +86,12 @@ func (c *channel) publish(f *blocksync.Frame) error {
 		c.buf = m
 	}
 	// No reply: an acknowledgement of a memory stream says nothing that the
-	// credit does not. The client copies or writes m before it returns.
-	if err := c.end.nc.Publish(c.subject, m); err != nil {
+	// credit does not. Either way copies or writes m before it returns.
+	send := c.end.nc.Publish
+	if c.end.wires != nil {
+		send = c.end.wires.publish
+	}
+	if err := send(c.subject, m); err != nil {
 		c.end.fail(fmt.Errorf("channel %s: send: %w", c.name, err))
 		return c.end.lost()
 	}

@@ -320,7 +320,7 @@ func (e *LaneEnd) onFrame(subject, message, slab []byte) {
 func laneOptions(lost func(error), timeout time.Duration) []nats.Option {
 	o := []nats.Option{
 		nats.Timeout(max(timeout, 5*time.Second)),
-		nats.FlusherTimeout(max(timeout, time.Second)),
+		nats.FlusherTimeout(writeTime(timeout)),
 		nats.PingInterval(max(timeout/2, time.Second)),
 		nats.MaxPingsOutstanding(2),
 	}
@@ -331,6 +331,9 @@ func laneOptions(lost func(error), timeout time.Duration) []nats.Option {
 		nats.ClosedHandler(func(nc *nats.Conn) { lost(connectionLost(nc.LastError())) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { lost(err) }))
 }
+
+// writeTime is how long a socket may take nothing.
+func writeTime(timeout time.Duration) time.Duration { return max(timeout, time.Second) }
 
 func connectionLost(err error) error {
 	if err == nil {
@@ -377,7 +380,7 @@ func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd
 }
 
 func (t ticket) connect(ctx context.Context, lost func(error), w *wires) (*nats.Conn, error) {
-	w.ctx = ctx
+	w.ctx, w.timeout = ctx, writeTime(t.Timeout)
 	opts := append(laneOptions(lost, t.Timeout),
 		nats.UserInfo(t.User, t.Secret), nats.CustomInboxPrefix(laneInbox(t.User)),
 		nats.SetCustomDialer(w), nats.Name("lane of job "+t.Job))

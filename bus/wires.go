@@ -3,19 +3,23 @@ package bus
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"sync"
 	"time"
 )
 
 // wires dials for a connection of a lane, TLS included, and keeps the socket,
-// so that it can be cut while the client library is blocked in a write to it.
+// so that it can be cut while the client library is blocked in a write to it, and
+// so that frames can be written past the library, which copies what it sends.
 type wires struct {
-	conf *tls.Config     // nil for a lane without TLS
-	ctx  context.Context // bounds the first dial
+	conf    *tls.Config     // nil for a lane without TLS
+	ctx     context.Context // bounds the first dial
+	timeout time.Duration   // of one write
 
-	mu sync.Mutex
-	c  net.Conn
+	mu  sync.Mutex
+	c   net.Conn
+	out *outlet
 }
 
 // dialPatience bounds one dial with its handshake.
@@ -36,19 +40,21 @@ func (w *wires) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	out := &outlet{Conn: c, timeout: w.timeout}
 	w.mu.Lock()
-	w.c = c
+	w.c, w.out = c, out
 	w.mu.Unlock()
 	if w.conf == nil {
-		return c, nil
+		return out, nil
 	}
-	raw := &gather{Conn: c}
-	secure := tls.Client(raw, w.conf)
+	out.raw = &gather{Conn: c}
+	secure := tls.Client(out.raw, w.conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = c.Close() // nothing was sent over it
 		return nil, err
 	}
-	return &wholeWrites{secure, raw}, nil
+	out.Conn = secure
+	return out, nil
 }
 
 // SkipTLSHandshake tells the client library that Dial has done it.
@@ -62,21 +68,58 @@ func (w *wires) cut() {
 	}
 }
 
-// wholeWrites is a TLS connection whose records reach the socket many at a
-// time: one system call for each record of 16 KiB is a sixth of a source's CPU time.
-type wholeWrites struct {
-	*tls.Conn
-	raw *gather
+// publish sends a message in the protocol of the bus, past the client library.
+// The connection has been made. It returns when the kernel has all of it.
+func (w *wires) publish(subject string, message []byte) error {
+	w.mu.Lock()
+	out := w.out
+	w.mu.Unlock()
+	var room [maxSubject]byte
+	line := fmt.Appendf(room[:0], "PUB %s %d\r\n", subject, len(message))
+	_, err := out.write(line, message, []byte("\r\n"))
+	return err
 }
 
-func (c *wholeWrites) Write(b []byte) (int, error) {
-	c.raw.hold(true)
-	n, err := c.Conn.Write(b)
-	if ferr := c.raw.hold(false); err == nil && ferr != nil {
-		return 0, ferr
-	}
-	return n, err
+// outlet is a connection that two write to, the client library and publish:
+// each writes whole commands of the protocol at a time.
+//
+// Records of TLS reach the socket many at a time: one system call for each of
+// 16 KiB is a sixth of a source's CPU time.
+type outlet struct {
+	net.Conn
+	raw     *gather // below TLS; nil without
+	timeout time.Duration
+	mu      sync.Mutex
 }
+
+func (o *outlet) Write(b []byte) (int, error) { return o.write(b) }
+
+func (o *outlet) write(parts ...[]byte) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.Conn.SetWriteDeadline(time.Now().Add(o.timeout)); err != nil {
+		return 0, err
+	}
+	if o.raw != nil {
+		o.raw.hold(true)
+		defer func() {
+			if ferr := o.raw.hold(false); err == nil && ferr != nil {
+				n, err = 0, ferr
+			}
+		}()
+	}
+	for _, p := range parts {
+		m, err := o.Conn.Write(p)
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// SetWriteDeadline is not for the client library, which would lift the one of
+// a write that is not its own.
+func (o *outlet) SetWriteDeadline(time.Time) error { return nil }
 
 // gatherBytes is a compromise: larger saves nothing that can be measured.
 const gatherBytes = 128 << 10
