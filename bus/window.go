@@ -34,10 +34,10 @@ type window struct {
 }
 
 // newWindow: the receiver tells what it took whenever that is a part of most
-// (told), so that with less than that and a frame under way nobody would speak;
-// one more frame keeps the wire busy meanwhile.
+// (told), so that with less than that and a frame under way nobody would speak.
+// Of sixteen disks each has that much.
 func newWindow(most uint64) window {
-	least := min(most, told(most)+2*maxFrame)
+	least := min(most, told(most)+maxFrame)
 	return window{size: least, least: least, most: most}
 }
 
