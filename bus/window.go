@@ -38,7 +38,7 @@ type window struct {
 // Of sixteen disks each has that much.
 func newWindow(most uint64) window {
 	least := min(most, told(most)+maxFrame)
-	return window{size: least, least: least, most: most}
+	return window{size: min(most, least+maxFrame), least: least, most: most}
 }
 
 // told is after how many bytes taken the receiver says so.
