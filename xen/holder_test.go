@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -146,9 +145,6 @@ func TestLockOutlivesWorker(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if sig := tt.signal; signal.Ignored(sig) {
-				t.Skipf("SKIPPED: whoever began this test run has it ignore %s, as nohup does", sig)
-			}
 			lock, g := filepath.Join(t.TempDir(), "lock"), newGate(t)
 			w := worker(t, lock, "destroy", "1", g.command())
 			start(t, w)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -18,6 +19,14 @@ import (
 // lock and does one thing under it. Args: lock, what, with what, xl's command.
 // In the middle of a stream it says so and stands still.
 func runWorker(args []string) int {
+	// A worker dies of a lost terminal, also in a test run that nohup began:
+	// what is ignored at the start of a program stays so unless it is asked for.
+	lost := make(chan os.Signal, 1)
+	signal.Notify(lost, syscall.SIGHUP)
+	go func() {
+		<-lost
+		os.Exit(1)
+	}()
 	lock, err := take(args[0])
 	if err == nil {
 		err = workUnder(xen.XL{Command: args[3:]}.Held(lock, holder()), args[1], args[2])

@@ -1,6 +1,7 @@
 // Package cluster is a whole installation for tests: a server and workers on
 // SIMULATED hosts, each a process of the real binary, with short leases and
-// heartbeats. What a test does to it is what happens to real ones: processes
+// heartbeats; the hosts' xl is a small program of its own (xlsim), of which a
+// move starts hundreds. What a test does to it is what happens to real ones: processes
 // are killed and started again, and the bus is cut off from a host.
 //
 //	func TestMain(m *testing.M) { cluster.Main(m) }
