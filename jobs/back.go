@@ -151,12 +151,12 @@ func (j *run) recall(ctx context.Context) error {
 	if j.rec.Epoch != 0 || j.m.scope != JobOver || j.rec.Spec.Kind == KindSync {
 		return nil
 	}
-	e, err := j.Source.Evidence(ctx, j.rec.VM)
+	said, err := j.Source.Promised(ctx, j.rec.VM)
 	if ClassOf(err) == Final {
 		j.rec.Leftover = append(j.rec.Leftover, fmt.Sprintf("whatever earlier attempts left on %s: %v", j.rec.Destination, err))
 		return nil
 	}
-	j.rec.Epoch = e.Journal.epochOfJob(j.rec.ID)
+	j.rec.Epoch = said.epochOfJob(j.rec.ID)
 	return err
 }
 

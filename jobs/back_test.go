@@ -185,7 +185,7 @@ func TestShutdownDoesNotCount(t *testing.T) {
 // TestShutdownWhileNothingWorks: a worker that is stopped ends, even where it
 // would try for ever.
 func TestShutdownWhileNothingWorks(t *testing.T) {
-	for _, verb := range []string{"S.Back", "D.Go", "D.Settle", "S.Finish", "S.Evidence", "bus.Save"} {
+	for _, verb := range []string{"S.Back", "D.Go", "D.Settle", "S.Finish", "S.Promised", "bus.Save"} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(Suspend).meets(always(onVerb(verb)).says(RetryLater(CodeToolstack, "no")))
 			if verb == "S.Back" {

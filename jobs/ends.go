@@ -217,6 +217,8 @@ type SourceHandOver interface {
 	Back(ctx context.Context, job Job, known Known) error
 	// Finish journals DONE (R13), destroys the source's copy and keeps its disks as shadow.
 	Finish(ctx context.Context, job Job, destination Journal) error
+	// Promised tells what this host promised, without a look at its domains.
+	Promised(ctx context.Context, vm VMRef) (Journal, error)
 	// Evidence tells what this host promised and sees.
 	Evidence(ctx context.Context, vm VMRef) (Evidence, error)
 }
@@ -237,7 +239,8 @@ type Destination interface {
 	DestinationHandOver
 }
 
-// DestinationHandOver is the destination's part in rules R7 to R10.
+// DestinationHandOver is the destination's part in rules R7 to R10. What Ready, Go
+// and Abort answer are promises: of the host's domains only Evidence tells.
 type DestinationHandOver interface {
 	// Ready waits until the copy is whole, compares with s, and journals READY:
 	// the copy is paused under its own name, and no pipe holds it any more.

@@ -53,7 +53,7 @@ func errorAtVerb(t *testing.T, b *bench, verb string, class Class, times int) {
 	// Behind the line nothing turns back any more, a COMMITTING that is in the
 	// journal counts, whatever Commit answered, and a source that does not tell
 	// its journal is asked for ever: nothing can be decided without.
-	forward := slices.Contains([]string{"D.Go", "D.Settle", "S.Finish"}, verb) || verb == "S.Evidence" && class == Retry || verb == "S.Commit" && b.s.journal.Has(COMMITTING, 5)
+	forward := slices.Contains([]string{"D.Go", "D.Settle", "S.Finish"}, verb) || verb == "S.Promised" && class == Retry || verb == "S.Commit" && b.s.journal.Has(COMMITTING, 5)
 	moves := forward || class == Lost || class == Retry && times > 0
 	if moves != (rec.State == Succeeded) {
 		t.Errorf("%s: %+v\n%s", rec.State, rec.Failure, b.story())

@@ -260,6 +260,11 @@ func (s *fakeSource) Finish(ctx context.Context, job Job, d Journal) error {
 	})
 }
 
+func (s *fakeSource) Promised(ctx context.Context, _ VMRef) (j Journal, err error) {
+	err = s.call(ctx, "Promised", func() error { j = slices.Clone(s.journal); return nil })
+	return j, err
+}
+
 func (s *fakeSource) Evidence(ctx context.Context, _ VMRef) (e Evidence, err error) {
 	err = s.call(ctx, "Evidence", func() error { e = s.evidence(); return nil })
 	return e, err

@@ -243,14 +243,14 @@ func TestRanAfterGo(t *testing.T) {
 // nothing: before anything was promised the job fails, later nobody can tell.
 func TestUnreadableJournal(t *testing.T) {
 	broken := Failed(CodeInternal, "journal of vm web01 on hv1: damaged at line 3")
-	b := newBench(Suspend).meets(always(onVerb("S.Evidence")).says(broken))
+	b := newBench(Suspend).meets(always(onVerb("S.Promised")).says(broken))
 	rec := b.drive(t)
 	if b.check(t, rec); rec.State != FailedState || b.lives != 1 {
 		t.Errorf("%s: %+v", rec.State, rec.Failure)
 	}
 	b = newBench(Suspend).crash(onVerb("S.Seal"), true)
 	b.live()
-	b.meets(always(onVerb("S.Evidence")).says(broken))
+	b.meets(always(onVerb("S.Promised")).says(broken))
 	rec = b.drive(t)
 	if rec.State != Indeterminate || !strings.Contains(rec.Failure.Text, "damaged at line 3") || b.s.guest != VMPaused || b.d.guest != VMPaused {
 		t.Errorf("%s: %+v", rec.State, rec.Failure)

@@ -270,11 +270,11 @@ func (m *Migration) handOver(ctx context.Context) error {
 
 // resume has the destination run the guest and prove it.
 func (m *Migration) resume(ctx context.Context) error {
-	e, err := m.src.Evidence(ctx, m.rec.VM)
+	here, err := m.src.Promised(ctx, m.rec.VM)
 	if err != nil {
 		return err
 	}
-	ran, there, err := m.dst.Go(ctx, m.rec.Job(), Permission{Key: m.known.Key, Source: e.Journal})
+	ran, there, err := m.dst.Go(ctx, m.rec.Job(), Permission{Key: m.known.Key, Source: here})
 	m.learn(there.Journal)
 	if err != nil {
 		if ClassOf(err) != Lost {
@@ -292,9 +292,23 @@ func (m *Migration) resume(ctx context.Context) error {
 	return nil
 }
 
+// longestBreath is well below what anybody waits for who waits for a job's end.
+const longestBreath = 10 * time.Second
+
+// breath is what a guest that just came back still has for itself. It finds its
+// disks and its network again, on a host that may be as slow as its blackout was
+// long; the commands of settle can wait and would take its processor.
+func (m *Migration) breath() time.Duration {
+	r := m.rec.Report
+	return max(0, min(r.Blackout/4, longestBreath)-m.clock().Sub(r.RanAt))
+}
+
 // settle hands over the config and lets go: the destination first, so that at
 // every moment some host has the VM's config.
 func (m *Migration) settle(ctx context.Context) error {
+	if err := m.sleep(ctx, m.breath()); err != nil {
+		return err
+	}
 	if !m.known.Destination.Has(RUNNING, m.rec.Epoch) {
 		e, err := m.dst.Evidence(ctx, m.rec.VM)
 		if err != nil {

@@ -101,24 +101,24 @@ func (j *run) where(ctx context.Context) (place, error) {
 	if j.rec.Spec.Kind == KindSync {
 		return ahead, nil // nothing is handed over
 	}
-	e, err := j.Source.Evidence(ctx, j.rec.VM)
+	said, err := j.Source.Promised(ctx, j.rec.VM)
 	if err != nil {
 		return "", err
 	}
 	if j.rec.Epoch == 0 {
-		j.rec.Epoch = e.Journal.epochOf(j.rec.AttemptID())
+		j.rec.Epoch = said.epochOf(j.rec.AttemptID())
 	}
 	switch epoch := j.rec.Epoch; {
 	case epoch == 0:
 		return ahead, nil
-	case e.Journal.Has(BACK, epoch):
+	case said.Has(BACK, epoch):
 		return over, nil
-	case e.Journal.Has(DONE, epoch):
+	case said.Has(DONE, epoch):
 		return given, nil
-	case e.Journal.Has(COMMITTING, epoch):
-		j.m.released = e.Journal.Has(RELEASED, epoch)
+	case said.Has(COMMITTING, epoch):
+		j.m.released = said.Has(RELEASED, epoch)
 		return committed, nil
-	case j.holding(), e.Journal.Has(SEALED, epoch):
+	case j.holding(), said.Has(SEALED, epoch):
 		return held, nil
 	}
 	return ahead, nil

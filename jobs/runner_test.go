@@ -30,7 +30,7 @@ func happyCalls(t *testing.T, make func() *bench) int {
 
 func TestHappyPath(t *testing.T) {
 	for name, want := range map[string]string{
-		"live": `bus.Save S.Evidence
+		"live": `bus.Save S.Promised
 			Guard bus.Save S.Inspect D.Check bus.Save
 			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
 			Guard bus.Save D.Prepare S.Connect bus.Save
@@ -39,10 +39,10 @@ func TestHappyPath(t *testing.T) {
 			bus.Save D.Receive S.Stop bus.Save
 			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
-			bus.Save S.Evidence D.Go bus.Save
+			bus.Save S.Promised D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
 			bus.Save bus.Unclaim`,
-		"suspend": `bus.Save S.Evidence
+		"suspend": `bus.Save S.Promised
 			Guard bus.Save S.Inspect D.Check bus.Save
 			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
 			Guard bus.Save D.Prepare S.Connect bus.Save
@@ -51,10 +51,10 @@ func TestHappyPath(t *testing.T) {
 			bus.Save D.Receive S.Stop bus.Save
 			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
-			bus.Save S.Evidence D.Go bus.Save
+			bus.Save S.Promised D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
 			bus.Save bus.Unclaim`,
-		"cold": `bus.Save S.Evidence
+		"cold": `bus.Save S.Promised
 			Guard bus.Save S.Inspect D.Check bus.Save
 			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
 			Guard bus.Save D.Prepare S.Connect bus.Save
@@ -63,10 +63,10 @@ func TestHappyPath(t *testing.T) {
 			bus.Save S.Stop bus.Save
 			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
-			bus.Save S.Evidence D.Go bus.Save
+			bus.Save S.Promised D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
 			bus.Save bus.Unclaim`,
-		"halted": `bus.Save S.Evidence
+		"halted": `bus.Save S.Promised
 			Guard bus.Save S.Inspect D.Check bus.Save
 			Guard bus.Save bus.Owner bus.Swap S.Begin D.Reserve bus.Save
 			Guard bus.Save D.Prepare S.Connect bus.Save
@@ -75,7 +75,7 @@ func TestHappyPath(t *testing.T) {
 			bus.Save S.Stop bus.Save
 			bus.Save S.Pass.final S.Drain S.Seal D.Ready bus.Save
 			S.Commit bus.Swap bus.Save
-			bus.Save S.Evidence D.Go bus.Save
+			bus.Save S.Promised D.Go bus.Save
 			bus.Save D.Settle S.Finish bus.Owner bus.Save
 			bus.Save bus.Unclaim`,
 	} {

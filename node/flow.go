@@ -183,6 +183,9 @@ func (s *source) awaitStop(ctx context.Context, job jobs.Job, f *flow) (at time.
 	at = f.begin
 	for {
 		looked, turn := s.n.now(), f.stream.Turn()
+		if !turn.IsZero() { // what is left are the pages that changed meanwhile
+			s.n.hush(turn)
+		}
 		dom, err := s.n.domain(ctx, job.VM)
 		switch {
 		case ctx.Err() != nil:

@@ -22,7 +22,7 @@ import (
 func (s *source) Commit(ctx context.Context, job jobs.Job, destination jobs.Journal) error {
 	return s.n.hold(ctx, job.VM, func(h *held) error {
 		if job.Plan.Mode == jobs.Live && !h.said.Has(jobs.COMMITTING, job.Epoch) {
-			if err := s.commitLive(ctx, h, job, destination); err != nil {
+			if err := s.commitLive(ctx, h, job, destination); err != nil || h.said.Has(jobs.COMMITTING, job.Epoch) {
 				return err
 			}
 		}
@@ -314,6 +314,12 @@ func (s *source) shadow(ctx context.Context, job jobs.Job) error {
 		}
 	}
 	return nil
+}
+
+// Promised tells what this host has promised.
+func (s *source) Promised(_ context.Context, vm jobs.VMRef) (jobs.Journal, error) {
+	e, err := s.n.word(vm)
+	return e.Journal, err
 }
 
 // Evidence tells what this host promised and sees.

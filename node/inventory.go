@@ -32,9 +32,26 @@ func (n *Node) announce(ctx context.Context) (*bus.Presence, error) {
 // older than a heartbeat.
 func (n *Node) look(ctx context.Context) error {
 	for sleep(ctx, n.cfg.Heartbeat/2) == nil {
+		for n.now().UnixNano() < n.hushed.Load() {
+			if sleep(ctx, n.cfg.Heartbeat/20) != nil {
+				return nil
+			}
+		}
 		n.refresh(ctx)
 	}
 	return nil
+}
+
+// hushTime bounds how long one guest keeps the bus waiting for an inventory: as
+// long as the blackouts last that anybody would call short.
+const hushTime = time.Minute
+
+// hush has no inventory taken for a while: a guest is about to stand still here,
+// or to be let go, and each command of a slow toolstack lengthens its blackout.
+func (n *Node) hush(from time.Time) {
+	until := from.Add(hushTime).UnixNano()
+	for old := n.hushed.Load(); old < until && !n.hushed.CompareAndSwap(old, until); old = n.hushed.Load() {
+	}
 }
 
 // news tells the bus at once that a VM came or went, so that who reads that a

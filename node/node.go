@@ -49,7 +49,8 @@ type Node struct {
 	src *source
 	dst *destination
 
-	unresolved atomic.Bool // jobs may have been resolved without this host
+	unresolved atomic.Bool  // jobs may have been resolved without this host
+	hushed     atomic.Int64 // until when no inventory is taken, Unix nanoseconds
 
 	life   context.Context // of the run: what sessions at the destination live by
 	known  *bus.Presence   // of the run

@@ -135,14 +135,21 @@ func (h *held) told(f jobs.Fact, epoch uint64, data any) (bool, error) {
 	return false, nil
 }
 
-// evidence is the host's word and what it sees; both ends answer with it.
-func (n *Node) evidence(ctx context.Context, vm jobs.VMRef) (jobs.Evidence, error) {
+// word is what the host has promised. A guest that stands still waits for no
+// look at domains that nobody reads.
+func (n *Node) word(vm jobs.VMRef) (jobs.Evidence, error) {
 	e := jobs.Evidence{Node: n.cfg.Name, At: n.now(), Booted: n.booted}
 	_, entries, err := n.open(vm)
+	e.Journal = promises(entries)
+	return e, err
+}
+
+// evidence is the host's word and what it sees; both ends answer with it.
+func (n *Node) evidence(ctx context.Context, vm jobs.VMRef) (jobs.Evidence, error) {
+	e, err := n.word(vm)
 	if err != nil {
 		return e, err
 	}
-	e.Journal = promises(entries)
 	copies, err := n.copies(ctx, vm)
 	if err != nil {
 		return e, err

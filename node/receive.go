@@ -33,9 +33,12 @@ type image struct {
 	permits sync.Mutex    // one at a time gives it GO
 
 	done  chan struct{} // closed when xl has ended
-	domid int           // of a restore
+	domid int           // of a restore; a migrate-receive leaves it untold
 	err   error
 }
+
+// untold is the domain of a copy whose xl does not say which it made.
+const untold = -1
 
 // Receive starts xl; the lane's memory channel feeds it through a pipe, so that
 // a session that ends makes xl fail and leave nothing.
@@ -59,7 +62,7 @@ func (d *destination) Receive(_ context.Context, job jobs.Job) error {
 	if err != nil {
 		return fmt.Errorf("pipe for xl: %w", err)
 	}
-	m := &image{in: w, fed: make(chan struct{}), whole: make(chan struct{}), done: make(chan struct{})}
+	m := &image{domid: untold, in: w, fed: make(chan struct{}), whole: make(chan struct{}), done: make(chan struct{})}
 	if job.Plan.Guest.EarlyOpen && job.Plan.Mode == jobs.Live {
 		m.kept = &endHold{w: w}
 	}
@@ -107,6 +110,9 @@ func (d *destination) feed(ctx context.Context, a *arrival, ended <-chan struct{
 	}
 	mapped := xen.MapImage(to, func(cfg []byte) ([]byte, error) { return mapDomain(cfg, a.job) })
 	m.stream, m.fedErr = blocksync.ReceiveStream(ctx, a.lane.Channel(memoryChannel), mapped, blocksync.Settings{})
+	if m.fedErr == nil {
+		d.n.hush(d.n.now())
+	}
 	if m.fedErr != nil || a.job.Plan.Mode == jobs.Suspend {
 		m.in.Close() // a migrate-receive is still to be told GO
 	}
@@ -230,10 +236,6 @@ func (d *destination) received(ctx context.Context, a *arrival, seal jobs.Seal) 
 	}
 	if err := m.await(ctx, m.done); err != nil || m.err != nil {
 		return 0, d.broken(a, m, err)
-	}
-	if a.job.Plan.Mode == jobs.Live {
-		dom, err := d.n.domain(ctx, a.job.VM)
-		return dom.ID, err
 	}
 	return m.domid, nil
 }

@@ -230,6 +230,7 @@ func (s *source) Stop(ctx context.Context, job jobs.Job, told func(jobs.Flow)) (
 			return err
 		}
 		out.At, out.Ran = s.n.now(), true
+		s.n.hush(out.At)
 		if job.Plan.Mode == jobs.Cold {
 			return s.shutdown(ctx, h, dom)
 		}

@@ -25,7 +25,7 @@ type readiness struct {
 // Ready waits until disks and memory are whole and durable, compares them with
 // the source's seal, closes every writer and journals READY.
 func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (jobs.Evidence, error) {
-	e, err := d.n.evidence(ctx, job.VM)
+	e, err := d.n.word(job.VM)
 	if err != nil || e.Journal.Has(jobs.READY, job.Epoch) && !e.Journal.Has(jobs.ABORTED, job.Epoch) {
 		return e, err
 	}
@@ -55,7 +55,7 @@ func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (
 				return err
 			}
 		}
-		if err := d.mustBePaused(ctx, job, domid); err != nil {
+		if domid, err = d.mustBePaused(ctx, job, domid); err != nil {
 			return err
 		}
 		if err := jobs.MayReady(h.said, job, jobs.CopyPaused, d.writes(job, (*arrival).any)); err != nil {
@@ -66,7 +66,7 @@ func (d *destination) Ready(ctx context.Context, job jobs.Job, seal jobs.Seal) (
 	if err != nil {
 		return jobs.Evidence{}, err
 	}
-	return d.n.evidence(ctx, job.VM)
+	return d.n.word(job.VM)
 }
 
 // whole compares the last pass of every disk with the seal.
@@ -92,19 +92,20 @@ func (d *destination) whole(ctx context.Context, a *arrival, job jobs.Job, seal 
 	return nil
 }
 
-// mustBePaused makes sure that exactly the copy of this attempt is here.
-func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int) error {
+// mustBePaused makes sure that exactly the copy of this attempt is here: its
+// domain, 0 if there shall be none, untold if xl did not say which.
+func (d *destination) mustBePaused(ctx context.Context, job jobs.Job, domid int) (int, error) {
 	copies, err := d.n.copies(ctx, job.VM)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if domid == 0 && len(copies) == 0 {
-		return nil
+		return 0, nil
 	}
-	if len(copies) != 1 || copies[0].ID != domid || stateOf(copies[0]) != jobs.VMPaused || copies[0].Name != job.VM.Name {
-		return jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: its paused copy (domain %d) is not there alone: %v", job.VM.Name, d.n.cfg.Name, domid, copies)
+	if len(copies) != 1 || domid != untold && copies[0].ID != domid || stateOf(copies[0]) != jobs.VMPaused || copies[0].Name != job.VM.Name {
+		return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s: its paused copy is not there alone: %v", job.VM.Name, d.n.cfg.Name, copies)
 	}
-	return nil
+	return copies[0].ID, nil
 }
 
 // going goes with GO.
@@ -146,9 +147,9 @@ func (d *destination) Go(ctx context.Context, job jobs.Job, p jobs.Permission) (
 		}
 		return h.say(job, jobs.RUNNING, ran)
 	})
-	e, eerr := d.n.evidence(context.WithoutCancel(ctx), job.VM)
+	e, werr := d.n.word(job.VM)
 	if err == nil {
-		err = eerr
+		err = werr
 	}
 	return ran, e, err
 }
@@ -250,10 +251,14 @@ func (d *destination) bootAfterGo(ctx context.Context, h *held, job jobs.Job, bo
 func (d *destination) prove(ctx context.Context, job jobs.Job, cpu float64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.n.cfg.ProveWait)
 	defer cancel()
-	tick := time.NewTicker(waitEvery)
-	defer tick.Stop()
-	for {
+	why := errors.New("it was not looked at")
+	// A look before it had time to show anything would only take its processor.
+	for wait := waitEvery; sleep(ctx, wait) == nil; {
+		looked := time.Now()
 		dom, err := d.n.domain(ctx, job.VM)
+		if why = err; err == nil {
+			why = fmt.Errorf("its state is %s", dom.State)
+		}
 		if err == nil && stateOf(dom) == jobs.VMRunning && dom.Name == job.VM.Name {
 			if cpu >= 0 && dom.CPUTime > cpu {
 				return dom.ID, nil
@@ -262,15 +267,9 @@ func (d *destination) prove(ctx context.Context, job jobs.Job, cpu float64) (int
 				cpu = dom.CPUTime
 			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("its state is %s", dom.State)
-			}
-			return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s was unpaused and did not show any CPU time within %s: %w", job.VM.Name, d.n.cfg.Name, d.n.cfg.ProveWait, err)
-		}
+		wait = xen.AskAgain(waitEvery, time.Since(looked))
 	}
+	return 0, jobs.RetryLater(jobs.CodeToolstack, "vm %s on %s was unpaused and did not show any CPU time within %s: %w", job.VM.Name, d.n.cfg.Name, d.n.cfg.ProveWait, why)
 }
 
 // Abort journals ABORTED (R9), then destroys the copy; volumes stay for the
@@ -292,7 +291,7 @@ func (d *destination) Abort(ctx context.Context, job jobs.Job, scope jobs.AbortS
 	if err != nil {
 		return jobs.Evidence{}, err
 	}
-	return d.n.evidence(ctx, job.VM)
+	return d.n.word(job.VM)
 }
 
 func (d *destination) abort(ctx context.Context, h *held, job jobs.Job) error {

@@ -18,7 +18,9 @@ import (
 const (
 	// slow is what the struck step is made to take: well above the way of the
 	// news of its begin.
-	slow     = 1500 * time.Millisecond
+	slow = 1500 * time.Millisecond
+	// span is in how much of it a strike within the step may come.
+	span     = slow / 2
 	patience = 3 * time.Minute
 	// heartbeat is as rare as the lease's time allows: each has three commands of
 	// a host's toolstack run, which is most of what an idle cluster costs.
@@ -52,7 +54,7 @@ func (s *scene) play(o *outcome) {
 	s.submit(c)
 	reached := s.await(c)
 	if c.moment == within {
-		time.Sleep(time.Duration(dice.Int64N(int64(c.span())))) // any time in the step is right; the seed says which
+		time.Sleep(time.Duration(dice.Int64N(int64(span)))) // any time in the step is right; the seed says which
 	}
 	at := time.Now()
 	mend, struck := s.hit(c.target, c.manner, c.process)
@@ -112,16 +114,6 @@ func (s *scene) forgetCopies() {
 			s.Fatalf("shadow prune %s: exit code %d: %s%s", d.Path, r.Code, r.Stdout, r.Stderr)
 		}
 	}
-}
-
-// span is in how much of the slow step a strike within it may come. The
-// hand-over of a live move looks at the guest before xl gives it away and after,
-// each time slowly.
-func (c cell) span() time.Duration {
-	if c.mode == jobs.Live && c.step == jobs.HandOver {
-		return 2*slow - slow/3
-	}
-	return slow / 2
 }
 
 // await waits for the cell's moment, by the story that the job's worker tells;

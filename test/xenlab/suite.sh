@@ -45,6 +45,8 @@ keep_evidence() {
 # xen1. It does not start it.
 spare() {
 	guest_type[c1]=$1
+	# Another VM each time: xmig knows on which host the one before belongs.
+	guest_uuid[c1]=$(</proc/sys/kernel/random/uuid)
 	build_guest_root
 	local host
 	for host in "${hosts[@]}"; do
