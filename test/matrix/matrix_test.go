@@ -85,7 +85,7 @@ const defaultParallel = "8"
 func TestMatrix(t *testing.T) {
 	which := os.Getenv("XMIG_MATRIX")
 	if which == "" || which == "list" {
-		t.Skip("NOT TESTED: no cell is struck. CI does not do it yet. Set XMIG_MATRIX=ci, all, random or a cell's name; ci takes a quarter of an hour on two cores")
+		t.Skip("NOT TESTED: no cell is struck. Set XMIG_MATRIX=ci, all, random or a cell's name; .ci/run does ci in a part of its own")
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root, to give each worker a disk that can be filled")
