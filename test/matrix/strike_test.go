@@ -25,6 +25,9 @@ const (
 	// heartbeat is as rare as the lease's time allows: each has three commands of
 	// a host's toolstack run, which is most of what an idle cluster costs.
 	heartbeat = cluster.TTL / 3
+	// shutdownWait is how long a guest is waited for that may have been asked to
+	// shut down: its `xl shutdown` was killed, and whether it had asked nobody knows.
+	shutdownWait = 20 * time.Second
 )
 
 // scene is a course at work: one guest that goes back and forth.
@@ -41,7 +44,7 @@ func newScene(t *testing.T, trials []trial) *scene {
 	if slices.ContainsFunc(trials, func(tr trial) bool { return tr.mode == jobs.Live }) {
 		guest.Type = "pvh"
 	}
-	s := &scene{T: t, c: cluster.New(t, cluster.Settings{Harmed: true, Node: []string{"--heartbeat", heartbeat.String()}})}
+	s := &scene{T: t, c: cluster.New(t, cluster.Settings{Harmed: true, Node: []string{"--heartbeat", heartbeat.String(), "--shutdown-wait", shutdownWait.String()}})}
 	s.here, s.there = s.c.Hosts[0], s.c.Hosts[1]
 	s.vm = s.c.Guest(s.here, guest)
 	return s
