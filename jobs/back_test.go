@@ -347,3 +347,22 @@ func checkSync(t *testing.T, b *bench, rec Record, want State) {
 		t.Errorf("%s, want %s; harms %v, held %v, volumes %v, leftover %v, disk %d\n%s", rec.State, want, b.harms, b.d.held, b.d.volumes, rec.Leftover, b.d.disk, b.story())
 	}
 }
+
+// TestBackOnce: several steps of an attempt are taken back, each of which wants the
+// guest to run on, and its host is asked for that once: it may have to wait for it.
+func TestBackOnce(t *testing.T) {
+	b := newBench(Suspend).meets(once(onVerb("D.Ready")).says(RetryLater(CodeStorage, "it broke")))
+	rec := b.drive(t)
+	if b.check(t, rec); rec.State != Succeeded || rec.Attempt != 2 {
+		t.Fatalf("%s, attempt %d:\n%s", rec.State, rec.Attempt, b.story())
+	}
+	asked := 0
+	for _, c := range b.calls {
+		if strings.HasPrefix(fmt.Sprint(c), "S.Back") {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the source was asked %d times to have its guest run on: %v", asked, b.calls)
+	}
+}

@@ -17,8 +17,8 @@ func TestBreath(t *testing.T) {
 		{10 * time.Minute, 0, longestBreath},
 		{10 * time.Minute, time.Hour, 0},
 	} {
-		m := &Migration{rec: &Record{Report: Report{RanAt: ran, Blackout: c.blackout}}, clock: func() time.Time { return ran.Add(c.ago) }}
-		if got := m.breath(); got != c.want {
+		r := Report{RanAt: ran, Blackout: c.blackout}
+		if got := r.breath(ran.Add(c.ago)); got != c.want {
 			t.Errorf("blackout %s, %s ago: %s, want %s", c.blackout, c.ago, got, c.want)
 		}
 	}

@@ -24,7 +24,7 @@ func (m *Migration) listen(ctx context.Context) {
 	}
 }
 
-func (m *Migration) forget() { m.known, m.released = Known{}, false }
+func (m *Migration) forget() { m.known, m.released, m.home = Known{}, false, false }
 
 // begun is the key as this attempt's own swap wrote it: {S,e}.
 func (j Job) begun() Owner {

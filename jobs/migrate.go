@@ -24,6 +24,7 @@ type Migration struct {
 	scope    AbortScope    // how much a way back takes away
 	known    Known         // what is known of the destination and the key
 	released bool          // RELEASED was given in this attempt
+	home     bool          // its guest runs on at the source again
 }
 
 // Step is one step with its way back.
@@ -292,21 +293,10 @@ func (m *Migration) resume(ctx context.Context) error {
 	return nil
 }
 
-// longestBreath is well below what anybody waits for who waits for a job's end.
-const longestBreath = 10 * time.Second
-
-// breath is what a guest that just came back still has for itself. It finds its
-// disks and its network again, on a host that may be as slow as its blackout was
-// long; the commands of settle can wait and would take its processor.
-func (m *Migration) breath() time.Duration {
-	r := m.rec.Report
-	return max(0, min(r.Blackout/4, longestBreath)-m.clock().Sub(r.RanAt))
-}
-
 // settle hands over the config and lets go: the destination first, so that at
 // every moment some host has the VM's config.
 func (m *Migration) settle(ctx context.Context) error {
-	if err := m.sleep(ctx, m.breath()); err != nil {
+	if err := m.sleep(ctx, m.rec.Report.breath(m.clock())); err != nil {
 		return err
 	}
 	if !m.known.Destination.Has(RUNNING, m.rec.Epoch) {
@@ -325,7 +315,13 @@ func (m *Migration) settle(ctx context.Context) error {
 	return m.settleKey(ctx)
 }
 
-// resumeSource has the guest run on at the source, by the rules R3 and R5.
+// resumeSource has the guest run on at the source, by the rules R3 and R5. Every
+// step that is taken back wants it; it is waited for once.
 func (m *Migration) resumeSource(ctx context.Context) error {
-	return m.src.Back(ctx, m.rec.Job(), m.known)
+	if m.home {
+		return nil
+	}
+	err := m.src.Back(ctx, m.rec.Job(), m.known)
+	m.home = err == nil
+	return err
 }

@@ -27,6 +27,16 @@ type StepReport struct {
 	Failed  string        `json:"failed,omitempty"`
 }
 
+// longestBreath is well below what anybody waits for who waits for a job's end.
+const longestBreath = 10 * time.Second
+
+// breath is what a guest that came back still has for itself. It finds its disks
+// and its network again, on a host that may be as slow as its blackout was long;
+// the commands of settle can wait and would take its processor.
+func (r *Report) breath(now time.Time) time.Duration {
+	return max(0, min(r.Blackout/4, longestBreath)-now.Sub(r.RanAt))
+}
+
 // MaxPasses bounds the passes kept in a record; a store's value is a few KiB.
 const MaxPasses = 24
 
