@@ -61,14 +61,22 @@ func NotOurs(format string, args ...any) error {
 	return &Error{Class: Lost, Code: CodeConflict, Err: fmt.Errorf(format, args...)}
 }
 
-// ClassOf reports how to treat err; an error nobody classed is a Retry.
+// ClassOf reports how to treat err; an error nobody classed is a Retry. What a
+// person cancelled is not tried again, whatever the cancel was taken for on its
+// way up: an xl that was killed, a host that does not answer.
 func ClassOf(err error) Class {
 	var e *Error
-	if errors.As(err, &e) && e.Class != "" {
-		return e.Class
+	var class Class
+	if errors.As(err, &e) {
+		class = e.Class
 	}
 	var b *BlockedError
-	if errors.As(err, &b) || errors.Is(err, ErrCancelled) {
+	switch {
+	case errors.Is(err, ErrCancelled) && class != Lost:
+		return Final
+	case class != "":
+		return class
+	case errors.As(err, &b):
 		return Final
 	}
 	return Retry

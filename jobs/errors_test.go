@@ -36,6 +36,8 @@ func TestClassAndCode(t *testing.T) {
 		{"a code given to a store's error wins", Failed(CodeInternal, "x: %w", ErrNotFound), Final, CodeInternal},
 		{"a rule", &RuleError{"R5", "BACK", "why", 7}, Retry, CodeInternal},
 		{"cancelled", fmt.Errorf("%w by ann", ErrCancelled), Final, CodeCancelled},
+		{"cancelled, taken for an xl that failed", RetryLater(CodeToolstack, "xl list: %w by ann", ErrCancelled), Final, CodeToolstack},
+		{"cancelled by a user of a job that another worker drives", NotOurs("%w by ann", ErrCancelled), Lost, CodeConflict},
 		{"the worker stops", fmt.Errorf("seed: %w", ErrShutdown), Retry, CodeInternal},
 		{"the end of a context", context.DeadlineExceeded, Retry, CodeInternal},
 	} {
