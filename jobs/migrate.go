@@ -14,7 +14,7 @@ type Migration struct {
 	dst    Destination
 	owners Owners
 	clock  func() time.Time
-	tell   func(text string) // a line for the job's story
+	tell   func(what, text string) // a line for the job's story
 
 	gate     Gate                                // nil: nothing is waited for
 	waits    func(context.Context, string) error // notes why the guest may not be stopped yet
@@ -260,7 +260,7 @@ func (m *Migration) handOver(ctx context.Context) error {
 		if _, derr := m.dst.Evidence(ctx, m.rec.VM); derr != nil {
 			return errors.Join(err, derr)
 		}
-		m.tell(fmt.Sprintf("the bus does not answer (%v): releasing the VM to %s directly", err, job.Destination))
+		m.tell("note", fmt.Sprintf("the bus does not answer (%v): releasing the VM to %s directly", err, job.Destination))
 		if err := m.src.Release(ctx, job); err != nil {
 			return err
 		}
@@ -321,7 +321,10 @@ func (m *Migration) resumeSource(ctx context.Context) error {
 	if m.home {
 		return nil
 	}
-	err := m.src.Back(ctx, m.rec.Job(), m.known)
-	m.home = err == nil
-	return err
+	if err := m.src.Back(ctx, m.rec.Job(), m.known); err != nil {
+		return err
+	}
+	m.home = true
+	m.tell("home", fmt.Sprintf("%s is as it was on %s", m.rec.VM.Name, m.rec.Source))
+	return nil
 }

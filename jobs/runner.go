@@ -75,7 +75,7 @@ type run struct {
 func (r *Runner) Run(ctx context.Context, rec Record) (Record, error) {
 	j := &run{Runner: r, rec: &rec}
 	j.m = &Migration{src: r.Source, dst: r.Destination, owners: r.Owners, clock: r.Clock, patience: r.Limits.BusPatience, rec: &rec, scope: AttemptOver,
-		tell: func(s string) { j.emit(ctx, "note", s, 0) }, gate: r.Gate, sleep: r.Sleep, waits: j.waits}
+		tell: func(what, text string) { j.emit(ctx, what, text, 0) }, gate: r.Gate, sleep: r.Sleep, waits: j.waits}
 	for !rec.State.Final() && rec.State != Indeterminate {
 		if err := j.attempt(ctx); err != nil {
 			return rec, err
