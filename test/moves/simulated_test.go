@@ -46,6 +46,11 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	moves.Cancelled(t, slowly, guest, jobs.Suspend)
+}
+
 // simulation is a cluster of two SIMULATED hosts.
 type simulation struct {
 	t  *testing.T

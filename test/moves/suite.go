@@ -79,21 +79,51 @@ func Killed(t *testing.T, open Open, guest string, end End, mode jobs.Mode) {
 
 // Strike is what is done to a host in the middle of a move.
 type Strike struct {
-	End     End
+	End     End // none: the source
 	Step    jobs.StepName
 	Mode    jobs.Mode             // of the move; none: suspend
 	Before  func(hosts [2]string) // source, destination; nil: nothing
-	Hit     func(host string)
-	Mend    func(host string) // nil: nothing is to be mended
-	Resolve bool              // where nobody knows, `xmig resolve` is asked, once
-	After   func(at string)   // nil: nothing more to look at
+	Hit     func(host string)     // nil: nothing
+	Cancel  bool                  // the user cancels the job then
+	Mend    func(host string)     // nil: nothing is to be mended
+	Resolve bool                  // where nobody knows, `xmig resolve` is asked, once
+	After   func(at string)       // nil: nothing more to look at
 }
 
 // Cut strikes a host in one step, mends it, and wants the guest on one host,
 // whole, whatever the job came to.
 func Cut(t *testing.T, open Open, guest string, s Strike) {
+	begin(t, open, guest).strike(s)
+}
+
+// Cancelled has the user cancel a move in each of the steps before the line:
+// every time the guest runs on where it was.
+func Cancelled(t *testing.T, open Open, guest string, mode jobs.Mode) {
 	m := begin(t, open, guest)
-	m.strike(s)
+	for _, step := range jobs.Steps() {
+		if step == jobs.HandOver {
+			return
+		}
+		m.cancelled(Strike{Step: step, Mode: mode, Cancel: true})
+	}
+}
+
+// CancelledIn is Cancelled in one step, of a move that something is done to.
+func CancelledIn(t *testing.T, open Open, guest string, s Strike) {
+	m := begin(t, open, guest)
+	s.Cancel = true
+	m.cancelled(s)
+}
+
+// cancelled strikes until a cancel came in time: it may come behind the line.
+func (m *mover) cancelled(s Strike) {
+	m.t.Helper()
+	for range sweeps {
+		if m.strike(s) == jobs.Cancelled {
+			return
+		}
+	}
+	m.t.Errorf("no cancel came in step %s: nothing is proven of it", s.Step)
 }
 
 // Held is Cut of a source that stands still between SEALED and the hand-over:

@@ -153,8 +153,9 @@ func over(rec jobs.Record, step jobs.StepName, at time.Time) bool {
 
 // strike makes a move, strikes it once in the step, and looks at everything
 // when it has ended.
-func (m *mover) strike(s Strike) {
+func (m *mover) strike(s Strike) jobs.State {
 	m.t.Helper()
+	s.End = cmp.Or(s.End, SourceEnd)
 	victim := m.here
 	if s.End == DestinationEnd {
 		victim = m.there
@@ -163,19 +164,22 @@ func (m *mover) strike(s Strike) {
 		s.Before([2]string{m.here, m.there})
 	}
 	struck := false
+	var mended, home time.Time // by the source's clock; home: the guest was as before
 	job := m.submit("--mode", string(cmp.Or(s.Mode, jobs.Suspend)))
 	m.follow(job, func(e jobs.Event) bool {
-		if struck || e.What != "step.begin" || e.Step != s.Step {
-			return false
-		}
-		struck = true
-		s.Hit(victim)
-		if s.Mend != nil {
-			s.Mend(victim)
+		switch {
+		case e.What == "home":
+			home = e.Time
+		case !struck && e.What == "step.begin" && e.Step == s.Step:
+			struck = true
+			mended = m.hit(s, victim, job)
 		}
 		return false
 	})
 	rec := m.record(job)
+	if s.Cancel && !home.IsZero() {
+		m.t.Logf("%s was as before %s after the cancel in %s, all was cleared up after %s", m.guest, home.Sub(mended).Round(tenth), s.Step, rec.Ended.Sub(mended).Round(tenth))
+	}
 	if rec.State == jobs.Indeterminate && s.Resolve { // one command must do
 		said := m.Xmig("resolve", job)
 		m.t.Logf("resolve: exit code %d: %s%s", said.Code, said.Stdout, said.Stderr)
@@ -194,4 +198,26 @@ func (m *mover) strike(s Strike) {
 	if s.After != nil {
 		s.After(m.here)
 	}
+	return rec.State
+}
+
+// hit does what a strike consists of, and returns from when on nothing is in
+// the way any more.
+func (m *mover) hit(s Strike, victim, job string) (from time.Time) {
+	m.t.Helper()
+	if s.Hit != nil {
+		s.Hit(victim)
+	}
+	if s.Cancel {
+		from = m.Now(m.here)
+		said := m.Xmig("job", "cancel", job)
+		m.t.Logf("cancel in %s: exit code %d: %s%s", s.Step, said.Code, said.Stdout, said.Stderr)
+	}
+	if s.Mend != nil {
+		s.Mend(victim)
+		if s.Cancel {
+			from = m.Now(m.here)
+		}
+	}
+	return from
 }

@@ -5,6 +5,7 @@ guest_names=(d1 h1)
 declare -A guest_type=([d1]=pv [h1]=pvh)
 declare -A guest_uuid=([d1]=5f0e7c1a-0000-4000-8000-0000000000d1 [h1]=5f0e7c1a-0000-4000-8000-0000000000a1)
 guest_disks=(root:xvda:40 swap:xvdb:16 data:xvdc:32) # name:vdev:MiB
+declare -A guest_backend=() # of the data disk; none: the kernel's
 guest_memory=144 # MiB; the kernel and three block frontends take 90
 guest_work=(lab.ram=16 lab.rate=65536 lab.dirty=131072) # MiB, bytes per second: an emulated CPU has much to do with that
 
@@ -87,7 +88,11 @@ guest_config() {
 	EOF
 	for disk in "${guest_disks[@]}"; do
 		IFS=: read -r part vdev _ <<<"$disk"
-		echo "  'phy:/dev/vg0/$name-$part,$vdev,w',"
+		if [ "$part" = data ] && [ -n "${guest_backend[$name]:-}" ]; then
+			echo "  'format=raw,vdev=$vdev,access=w,backendtype=${guest_backend[$name]},target=/dev/vg0/$name-$part',"
+		else
+			echo "  'phy:/dev/vg0/$name-$part,$vdev,w',"
+		fi
 	done
 	echo "]"
 }

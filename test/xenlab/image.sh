@@ -3,7 +3,7 @@
 suite=bookworm # Xen 4.17
 dom0_packages=(
 	systemd-sysv udev kmod dbus linux-image-amd64 initramfs-tools zstd
-	xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common
+	xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common qemu-system-xen
 	lvm2 thin-provisioning-tools dmsetup
 	openssh-server openssh-client iproute2 iputils-ping
 	e2fsprogs util-linux fdisk procps strace bsdextrautils less

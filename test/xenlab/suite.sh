@@ -41,10 +41,11 @@ keep_evidence() {
 	tail -n 60 "$run/xmig.log" || true
 }
 
-# spare KIND makes the guest c1 of that type: disks on both hosts, the config on
-# xen1. It does not start it.
+# spare KIND [BACKEND] makes the guest c1 of that type: disks on both hosts, the
+# config on xen1. It does not start it.
 spare() {
 	guest_type[c1]=$1
+	guest_backend[c1]=${2:-}
 	# Another VM each time: xmig knows on which host the one before belongs.
 	guest_uuid[c1]=$(</proc/sys/kernel/random/uuid)
 	build_guest_root

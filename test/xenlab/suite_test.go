@@ -50,12 +50,64 @@ func TestLive(t *testing.T) {
 	moves.ThereAndBack(t, installation, pvhGuest, jobs.Live, 10)
 }
 
+// TestCancelled has the user cancel live moves in each step before the line,
+// with xl's answer held, and with the memory's last bytes held. It judges no
+// speed: whoever reads it does.
+func TestCancelled(t *testing.T) {
+	brief(t, "live moves that the user cancels, in each step before the line")
+	t.Run("steps", func(t *testing.T) { moves.Cancelled(t, installation, pvhGuest, jobs.Live) })
+	t.Run("READY held", func(t *testing.T) {
+		s := open(t).trapped(pvhGuest, func(string) {})
+		s.Mode = jobs.Live
+		moves.CancelledIn(t, installation, pvhGuest, s)
+	})
+	t.Run("END held", func(t *testing.T) {
+		l := open(t)
+		defer l.lab("spare-gone") // not as a clean-up, when the lab's commands are ended already
+		l.lab("spare", "pvh", "qdisk")
+		l.on("xen2", "lvremove -q -y vg0/c1-root vg0/c1-swap vg0/c1-data")
+		l.on("xen1", "cp /root/c1.cfg /etc/xen/c1.cfg && ln -sf ../c1.cfg /etc/xen/auto/c1.cfg && xl create -q /etc/xen/c1.cfg")
+		l.well(spareGuest)
+		l.awaitSeen(spareGuest, "xen1")
+		moves.CancelledIn(t, installation, spareGuest, moves.Strike{Step: jobs.SealStep, Mode: jobs.Live, Hit: func(host string) {
+			for _, at := range l.Hosts() {
+				if at == host {
+					continue
+				}
+				if of := l.on(at, "xenstore-ls -f /local/domain/0/backend | grep -c c1- || true"); strings.TrimSpace(of) != "0" {
+					t.Errorf("%s has attached disks although END is held", at)
+				}
+			}
+		}})
+	})
+}
+
 // TestHeld stops a move right where both copies are held, and compares what the
 // disks of both hosts hold.
 func TestHeld(t *testing.T) {
 	brief(t, "what the disks of both hosts hold while both copies are held")
 	l := open(t)
-	moves.Held(t, installation, pvGuest, moves.Strike{
+	moves.Held(t, installation, pvGuest, l.trapped(pvGuest, func(host string) {
+		sums := map[string]string{}
+		for _, host := range l.Hosts() {
+			sums[host] = l.on(host, fmt.Sprintf("for d in %s; do dd if=/dev/vg0/$d bs=1M iflag=direct status=none | md5sum; done", strings.Join(disksOf(pvGuest), " ")))
+			if err := l.stands(pvGuest, host); err != nil {
+				t.Error(err)
+			}
+		}
+		if a, b := sums["xen1"], sums["xen2"]; a != b || len(strings.Fields(a)) != 2*len(disksOf(pvGuest)) {
+			t.Fatalf("the disks differ while both copies are held, and stay so for you to look; the worker of %s is stopped:\n%s\n%s", host, a, b)
+		} else {
+			t.Logf("all disks are equal while both copies are held: %s", strings.Join(strings.Fields(a), " "))
+		}
+	}))
+}
+
+// trapped stops the source's worker right behind SEALED, where both copies are
+// held, has something done while they are, and lets it go on.
+func (l *lab) trapped(guest string, do func(host string)) moves.Strike {
+	return moves.Strike{
+		Step: jobs.SealStep,
 		// A trap on the source itself: ssh would come too late.
 		Before: func(hosts [2]string) {
 			l.on(hosts[0], `nohup sh -c 'sealed() { cat /var/lib/xmig/journals/* 2>/dev/null | grep -c "\"SEALED\""; }
@@ -70,22 +122,13 @@ kill -STOP $(systemctl show -p MainPID --value xmig-node)' >/dev/null 2>&1 </dev
 				}
 				return nil
 			})
-			sums := map[string]string{}
-			for _, host := range l.Hosts() {
-				l.eventually(func() error { return l.stands(pvGuest, host) })
-				sums[host] = l.on(host, fmt.Sprintf("for d in %s; do dd if=/dev/vg0/$d bs=1M iflag=direct status=none | md5sum; done", strings.Join(disksOf(pvGuest), " ")))
-				if err := l.stands(pvGuest, host); err != nil {
-					t.Error(err)
-				}
+			for _, at := range l.Hosts() {
+				l.eventually(func() error { return l.stands(guest, at) })
 			}
-			if a, b := sums["xen1"], sums["xen2"]; a != b || len(strings.Fields(a)) != 2*len(disksOf(pvGuest)) {
-				t.Fatalf("the disks differ while both copies are held, and stay so for you to look; the worker of %s is stopped:\n%s\n%s", host, a, b)
-			} else {
-				t.Logf("all disks are equal while both copies are held: %s", strings.Join(strings.Fields(a), " "))
-			}
+			do(host)
 		},
 		Mend: func(host string) { l.on(host, "kill -CONT $(systemctl show -p MainPID --value xmig-node)") },
-	})
+	}
 }
 
 // stands tells whether a host's copy of the guest is there and does not run.
