@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 type machine struct {
 	groups map[bench.Role]*group
 	parent string
+	apart  bool // each end has one processor, its own, as two hosts of one have
 }
 
 // group is one end's cgroup.
@@ -29,7 +31,7 @@ type group struct {
 }
 
 // newMachine must be called in a namespace of its own.
-func newMachine() (*machine, error) {
+func newMachine(apart bool) (*machine, error) {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("loopback: %w: %s", err, out)
 	}
@@ -37,7 +39,10 @@ func newMachine() (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{parent: filepath.Join(root, fmt.Sprintf("xmig-peers-%d", os.Getpid())), groups: map[bench.Role]*group{}}
+	m := &machine{parent: filepath.Join(root, fmt.Sprintf("xmig-peers-%d", os.Getpid())), groups: map[bench.Role]*group{}, apart: apart}
+	if apart && runtime.NumCPU() < len(ownProcessor) {
+		return nil, fmt.Errorf("--apart needs %d processors, here are %d", len(ownProcessor), runtime.NumCPU())
+	}
 	for _, r := range []bench.Role{bench.Source, bench.Destination} {
 		g := &group{path: filepath.Join(m.parent, string(r))}
 		m.groups[r] = g
@@ -79,8 +84,15 @@ func cgroupRoot() (string, error) {
 	return "", errors.New("no cgroup2 is mounted: mount one, as in `mount -t cgroup2 none /mnt`")
 }
 
+// ownProcessor is where an end runs apart from the other.
+var ownProcessor = map[bench.Role]string{bench.Source: "0", bench.Destination: "1"}
+
 // in makes a command run at one end.
 func (m *machine) in(r bench.Role, cmd *exec.Cmd) *exec.Cmd {
+	if m.apart && cmd.Err == nil {
+		cmd.Args = append([]string{"taskset", "-c", ownProcessor[r], cmd.Path}, cmd.Args[1:]...)
+		cmd.Path, cmd.Err = exec.LookPath("taskset")
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(m.groups[r].dir.Fd()), Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

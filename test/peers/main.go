@@ -39,6 +39,7 @@ type options struct {
 	Turns     string
 	Quiet     float64
 	Again     int
+	Apart     bool
 	Dir       string
 	DiskDir   string
 	Parts     string
@@ -59,6 +60,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.Turns, "turns", "", "file to lock during each run: other heavy work of this machine takes turns at it")
 	f.Float64Var(&o.Quiet, "quiet", 0.1, "share of the machine that others may have during a run")
 	f.IntVar(&o.Again, "again", 0, "how often a run that was not quiet is repeated; the quietest counts")
+	f.BoolVar(&o.Apart, "apart", false, "give each end one processor, its own, as two hosts of one processor have")
 	f.StringVar(&o.Dir, "dir", "/dev/shm", "directory in memory for the disks")
 	f.StringVar(&o.DiskDir, "disk-dir", os.TempDir(), "directory on a disk, for the parts with large images: 24 GiB")
 	f.StringVar(&o.Parts, "parts", "peers,disks,lanes,sizes,article", "what to measure")
@@ -112,7 +114,7 @@ func run(ctx context.Context, args []string) error {
 var install []byte
 
 // needed are the tools that are measured, and what they need.
-var needed = []string{"ssh", "ssh-keygen", "rsync", "zstd", "nbdkit", "nbdcopy", "qemu-img", "ip", "bash", "dd"}
+var needed = []string{"ssh", "ssh-keygen", "rsync", "zstd", "nbdkit", "nbdcopy", "qemu-img", "ip", "bash", "dd", "taskset"}
 
 // outside prepares, and runs this program again in a namespace of its own.
 func outside(ctx context.Context, o options, args []string) (err error) {
@@ -158,7 +160,7 @@ func outside(ctx context.Context, o options, args []string) (err error) {
 
 // inside measures.
 func inside(ctx context.Context, o options) (err error) {
-	m, err := newMachine()
+	m, err := newMachine(o.Apart)
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func inside(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s version: %w", o.Xmig, err)
 	}
-	out := &outcome{Version: strings.TrimSpace(string(version)), Machine: machineName(), Size: o.SizeMiB << 20}
+	out := &outcome{Version: strings.TrimSpace(string(version)), Machine: machineName(o.Apart), Size: o.SizeMiB << 20}
 	if err := out.identify(o.Xmig); err != nil {
 		return err
 	}
@@ -280,7 +282,7 @@ func (o *outcome) continueFrom(file string) error {
 	return nil
 }
 
-func machineName() string {
+func machineName(apart bool) string {
 	cpu, kernel := "processor unknown", "kernel unknown"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if _, rest, ok := strings.Cut(string(text), "model name\t: "); ok {
@@ -290,5 +292,9 @@ func machineName() string {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		kernel = strings.TrimSpace(string(text))
 	}
-	return fmt.Sprintf("%d × %s, Linux %s", runtime.NumCPU(), cpu, kernel)
+	each := ""
+	if apart {
+		each = ", one for each end"
+	}
+	return fmt.Sprintf("%d × %s%s, Linux %s", runtime.NumCPU(), cpu, each, kernel)
 }
