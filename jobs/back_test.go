@@ -362,7 +362,7 @@ func TestBackOnce(t *testing.T) {
 			asked++
 		}
 	}
-	if asked != 1 {
-		t.Errorf("the source was asked %d times to have its guest run on: %v", asked, b.calls)
+	if told := strings.Count(strings.Join(b.events, "\n"), "is not held on"); asked != 1 || told != 1 {
+		t.Errorf("the source was asked %d times to have its guest run on, and the story tells so %d times, want once each: %v %q", asked, told, b.calls, b.events)
 	}
 }

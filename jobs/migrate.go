@@ -24,7 +24,7 @@ type Migration struct {
 	scope    AbortScope    // how much a way back takes away
 	known    Known         // what is known of the destination and the key
 	released bool          // RELEASED was given in this attempt
-	home     bool          // its guest runs on at the source again
+	home     bool          // its guest runs on at the source, or has ended by itself
 }
 
 // Step is one step with its way back.
@@ -325,6 +325,6 @@ func (m *Migration) resumeSource(ctx context.Context) error {
 		return err
 	}
 	m.home = true
-	m.tell("home", fmt.Sprintf("%s is as it was on %s", m.rec.VM.Name, m.rec.Source))
+	m.tell("home", fmt.Sprintf("%s is not held on %s any more", m.rec.VM.Name, m.rec.Source))
 	return nil
 }

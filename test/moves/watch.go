@@ -164,7 +164,7 @@ func (m *mover) strike(s Strike) jobs.State {
 		s.Before([2]string{m.here, m.there})
 	}
 	struck := false
-	var mended, home time.Time // by the source's clock; home: the guest was as before
+	var mended, home time.Time // by the source's clock; home: the guest was let go
 	job := m.submit("--mode", string(cmp.Or(s.Mode, jobs.Suspend)))
 	m.follow(job, func(e jobs.Event) bool {
 		switch {
@@ -178,7 +178,7 @@ func (m *mover) strike(s Strike) jobs.State {
 	})
 	rec := m.record(job)
 	if s.Cancel && !home.IsZero() {
-		m.t.Logf("%s was as before %s after the cancel in %s, all was cleared up after %s", m.guest, home.Sub(mended).Round(tenth), s.Step, rec.Ended.Sub(mended).Round(tenth))
+		m.t.Logf("%s was not held any more %s after the cancel in %s, all was cleared up after %s", m.guest, home.Sub(mended).Round(tenth), s.Step, rec.Ended.Sub(mended).Round(tenth))
 	}
 	if rec.State == jobs.Indeterminate && s.Resolve { // one command must do
 		said := m.Xmig("resolve", job)
