@@ -3,8 +3,10 @@ package blocksync
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -38,6 +40,53 @@ func TestLimitsChangeWhileRunning(t *testing.T) {
 		t.Fatal(o.err())
 	}
 	p.equal()
+}
+
+// TestTurns: of passes that share one turn a blank disk is filled by whose turn
+// it is; others wait, are ended by their context, and take no turn with them.
+// What is there already needs none.
+func TestTurns(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	set := Settings{Turns: semaphore.NewWeighted(1)}
+	if !set.Turns.TryAcquire(1) {
+		t.Fatal("no turn to begin with")
+	}
+	content := randomBytes(1, 8*mib)
+	start := func(ctx context.Context, p *pair) <-chan outcome {
+		ended := make(chan outcome, 1)
+		a, b := Pipe(4)
+		go func() { ended <- p.over(ctx, a, b, Pass{Number: 1}, set, Settings{}) }()
+		return ended
+	}
+	waits := newPair(t, content, make([]byte, 8*mib))
+	waiting := start(ctx, waits)
+	gives, giveUp := context.WithCancel(ctx)
+	givesUp := start(gives, newPair(t, content, make([]byte, 8*mib)))
+	for _, there := range [][]byte{content, randomBytes(2, 8*mib)} {
+		p := newPair(t, content, there)
+		if o := <-start(ctx, p); o.err() != nil {
+			t.Fatal(o.err())
+		}
+		p.equal()
+	}
+	giveUp()
+	if o := <-givesUp; !errors.Is(o.sendErr, context.Canceled) {
+		t.Errorf("given up while it waited: %v", o.sendErr)
+	}
+	select {
+	case o := <-waiting:
+		t.Fatalf("it ended out of turn: %+v, %v", o.sent, o.err())
+	default:
+	}
+	set.Turns.Release(1)
+	if o := <-waiting; o.err() != nil {
+		t.Fatal(o.err())
+	}
+	waits.equal()
+	if !set.Turns.TryAcquire(1) {
+		t.Error("the turn was not given back")
+	}
 }
 
 func TestPerByte(t *testing.T) {

@@ -48,6 +48,10 @@ type sender struct {
 	workers sync.WaitGroup
 	answers chan Frame // fine and refuse frames; has room for all that can come
 	last    chan Frame // done, then verified
+	turn    struct {   // Settings.Turns
+		sync.Mutex
+		taken bool
+	}
 
 	mu      sync.Mutex
 	marks   []byte // the other end's up to arrived; ours where settled
@@ -163,6 +167,7 @@ func (s *sender) run(ctx context.Context) (Result, error) {
 	}
 	g.Go(func() error {
 		s.workers.Wait()
+		s.giveTurn()
 		return s.finish(ctx, &res)
 	})
 	err = g.Wait()
@@ -235,6 +240,32 @@ func (s *sender) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// takeTurn waits for one of the turns of the lane. The pass keeps it until its
+// workers are done: what it then waits for, no other pass has to wait for too.
+func (s *sender) takeTurn(ctx context.Context) error {
+	if s.set.Turns == nil {
+		return nil
+	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.turn.taken {
+		return nil
+	}
+	if err := s.set.Turns.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	s.turn.taken = true
+	return nil
+}
+
+// giveTurn is called when no worker runs any more.
+func (s *sender) giveTurn() {
+	if s.turn.taken {
+		s.turn.taken = false
+		s.set.Turns.Release(1)
 	}
 }
 

@@ -201,6 +201,9 @@ func (w *sendWorker) whole(ctx context.Context, index int64, s *slab, n int, k m
 // onBlank sends a chunk that is zero at the destination: its pages that are not.
 // Nothing has to be asked for that.
 func (w *sendWorker) onBlank(ctx context.Context, c claim, s *slab, k mark) error {
+	if err := w.takeTurn(ctx); err != nil {
+		return err
+	}
 	content := s.bytes(c.n)
 	head := bitmapLen(countBlocks(c.n, finePage))
 	marks := w.work.bytes(head)

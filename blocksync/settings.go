@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -22,6 +23,12 @@ const (
 
 	// MaxReaders bounds the slabs a pass may hold (see slab.go).
 	MaxReaders = 16
+
+	// BlanksAtOnce is how many passes of a lane best fill blank disks at once
+	// (Turns): all together have so much under way that it leaves the
+	// processor's caches before it is written, and read many places of one
+	// spindle. Two keep the lane busy while one of them begins or ends.
+	BlanksAtOnce = 2
 
 	// DefaultSyncEvery is how often the destination flushes and acknowledges
 	// what it has written, while it writes.
@@ -66,6 +73,10 @@ type Settings struct {
 	Verify    Verify        //
 	Limits    Limits        // bandwidth; see there
 	SyncEvery time.Duration // destination: time between flushes during the pass
+
+	// Turns, at the source, may be shared by the passes of a lane: each needs one
+	// of them to send what the destination has nothing of. nil: there is no need.
+	Turns *semaphore.Weighted
 
 	// Holds, at the destination, reports whether its device is as the pass that
 	// succeeded with this root left it. nil: nobody knows.

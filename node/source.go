@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"xmig/blocksync"
 	"xmig/bus"
@@ -31,8 +32,9 @@ type departure struct {
 	lane    *bus.LaneEnd
 	devices map[string]*blocksync.Device
 	limits  blocksync.Limits
-	memory  *jobs.Memory // that was sent (suspend)
-	flow    *flow        // of a live move
+	turns   *semaphore.Weighted // blocksync.Settings.Turns
+	memory  *jobs.Memory        // that was sent (suspend)
+	flow    *flow               // of a live move
 }
 
 func (d *departure) close() {
@@ -89,7 +91,8 @@ func (s *source) Connect(ctx context.Context, job jobs.Job, t jobs.Ticket) error
 	if err != nil {
 		return jobs.RetryLater(jobs.CodeLane, "lane to %s: %w", job.Destination, err)
 	}
-	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, limits: s.n.bandwidth.of(job)}
+	d := &departure{lane: lane, devices: map[string]*blocksync.Device{}, limits: s.n.bandwidth.of(job),
+		turns: semaphore.NewWeighted(blocksync.BlanksAtOnce)}
 	for _, disk := range job.Plan.Disks {
 		if !disk.Copied() {
 			continue
@@ -160,6 +163,9 @@ func (s *source) Pass(ctx context.Context, job jobs.Job, n uint32, kind jobs.Pas
 			}
 			settings := s.n.syncSettings(job, watch.disk(disk.Name))
 			settings.Limits = d.limits
+			if kind != jobs.FinalPass { // for the last disk of which a guest waits
+				settings.Turns = d.turns
+			}
 			res, err := s.send(gctx, d.lane.Channel(disk.Name), dev, blocksync.Pass{Number: n, Final: kind == jobs.FinalPass}, settings)
 			if err != nil {
 				return diskError(err, disk.Name, job, s.n.cfg.Name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"xmig/blocksync"
 	"xmig/bus"
@@ -92,10 +93,16 @@ func (e *end) send(ctx context.Context, o order) (a answer, err error) {
 		return a, err
 	}
 	a.Disks = make([]Disk, len(devices))
+	turns := make([]*semaphore.Weighted, len(ends))
+	for i := range turns {
+		turns[i] = semaphore.NewWeighted(blocksync.BlanksAtOnce)
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	each(o.Lanes, func(i, lane int, d Disk) {
 		g.Go(func() error {
-			r, err := blocksync.Send(gctx, ends[lane].Channel(d.Name), devices[i], blocksync.Pass{Number: 1, Final: true, Since: d.Since}, o.Settings.sync(d))
+			set := o.Settings.sync(d)
+			set.Turns = turns[lane]
+			r, err := blocksync.Send(gctx, ends[lane].Channel(d.Name), devices[i], blocksync.Pass{Number: 1, Final: true, Since: d.Since}, set)
 			d.Counts, d.Root = r.Counts, r.Root
 			a.Disks[i] = d
 			return err
