@@ -35,6 +35,7 @@ type Config struct {
 	ShutdownWait  time.Duration // how long a cold move waits for the guest's shutdown
 	ProveWait     time.Duration // how long a guest may take to show that it runs
 	MonitorWait   time.Duration // how long a guest that has ended must stay behind until its monitor is taken for gone
+	NewsWait      time.Duration // how long a job that is done waits until the bus knows where its VM is
 	Heartbeat     time.Duration // presence and queue heartbeats
 	LinkRate      int64         // expected rate of a lane to this host, bytes per second; 0: 1 Gbit/s
 	Bandwidth     jobs.Bandwidth
@@ -78,6 +79,7 @@ func (c Config) Defaults() Config {
 	dur(&c.ProveWait, 20*time.Second)
 	dur(&c.Heartbeat, 10*time.Second)
 	dur(&c.MonitorWait, 10*time.Second)
+	dur(&c.NewsWait, 2*time.Second)
 	if c.Moves == 0 {
 		c.Moves = 8 // the coordinator's limits are the real ones; this only bounds a worker
 	}

@@ -90,10 +90,13 @@ func (g *gate) take(ctx context.Context, key string) (err error) {
 // placeTime is how long a place is asked for; then it is asked for again.
 const placeTime = 5 * time.Second
 
+// leaveTime bounds how long a job that needs a place no more waits to say so.
+const leaveTime = 2 * time.Second
+
 // Leave gives the places back. One that cannot be runs out.
 func (g *gate) Leave() {
 	for _, p := range g.held {
-		ctx, cancel := context.WithTimeout(context.Background(), newsTime)
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 		if err := p.lease.Release(ctx); err != nil {
 			g.n.log.Debug().Err(err).Str("job", g.job).Msg("place for a guest that stands still runs out by itself")
 		}

@@ -28,18 +28,49 @@ func (n *Node) announce(ctx context.Context) (*bus.Presence, error) {
 	return n.bus.Announce(ctx, bus.Announcement{Every: n.cfg.Heartbeat, Snapshot: n.snapshot})
 }
 
-// look takes the inventory again and again: what the bus is told is never much
-// older than a heartbeat.
+// look takes the inventory again and again, so that what the bus is told is never
+// much older than a heartbeat, and out of turn for who asks. Nobody else takes
+// one meanwhile: of two at once the older could be told last.
 func (n *Node) look(ctx context.Context) error {
-	for sleep(ctx, n.cfg.Heartbeat/2) == nil {
-		for n.now().UnixNano() < n.hushed.Load() {
-			if sleep(ctx, n.cfg.Heartbeat/20) != nil {
-				return nil
-			}
+	for {
+		asked, err := n.awaitLook(ctx)
+		if err != nil {
+			return nil
 		}
 		n.refresh(ctx)
+		if len(asked) == 0 {
+			continue
+		}
+		tell, cancel := context.WithTimeout(ctx, n.cfg.Heartbeat/2)
+		n.known.Now(tell)
+		cancel()
+		for _, done := range asked {
+			close(done)
+		}
 	}
-	return nil
+}
+
+// awaitLook waits until an inventory is due and no guest stands still, or until
+// somebody asks for one. All who have asked by then share it.
+func (n *Node) awaitLook(ctx context.Context) (asked []chan struct{}, err error) {
+	due := time.NewTimer(n.cfg.Heartbeat / 2)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-n.asked:
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			asked, n.asking = n.asking, nil
+			return asked, nil
+		case <-due.C:
+			if n.now().UnixNano() >= n.hushed.Load() {
+				return nil, nil
+			}
+			due.Reset(n.cfg.Heartbeat / 20)
+		}
+	}
 }
 
 // hushTime bounds how long one guest keeps the bus waiting for an inventory: as
@@ -55,19 +86,28 @@ func (n *Node) hush(from time.Time) {
 }
 
 // news tells the bus at once that a VM came or went, so that who reads that a
-// job is done finds the VM where it says.
+// job is done finds the VM where it says. The job waits for it no longer than
+// NewsWait; the bus is told as soon as the host has been looked at, all the same.
 func (n *Node) news(ctx context.Context) {
 	if n.known == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, newsTime)
+	done := make(chan struct{})
+	n.mu.Lock()
+	n.asking = append(n.asking, done)
+	n.mu.Unlock()
+	select {
+	case n.asked <- struct{}{}:
+	default: // it is known that somebody asks
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.NewsWait)
 	defer cancel()
-	n.refresh(ctx)
-	n.known.Now(ctx)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-n.life.Done(): // nobody looks any more
+	}
 }
-
-// newsTime bounds how long a job waits for that; the next heartbeat tells the same.
-const newsTime = 2 * time.Second
 
 // home is the random id of this state directory.
 func (n *Node) home() (string, error) {
@@ -89,12 +129,13 @@ func (n *Node) snapshot() jobs.Host {
 	return h
 }
 
+// refresh takes the inventory.
 func (n *Node) refresh(ctx context.Context) {
 	h := n.inventory(ctx)
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	h.Home = n.host.Home
 	n.host = h
-	n.mu.Unlock()
 }
 
 // inventory asks xl and the config directories what is here. What cannot be

@@ -3,11 +3,49 @@ package node
 import (
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"xmig/jobs"
 	"xmig/xen/xlsim"
 )
+
+// TestNews: of a VM that went the bus hears although the job did not wait for it,
+// although another guest stands still, and of the whole host: a look at a slow
+// one is not cut short.
+func TestNews(t *testing.T) {
+	w := newWorld(t)
+	h := w.host("hv1")
+	gone := h.guest(xlsim.GuestSpec{Name: "web01"}, mib)
+	stays := h.guest(xlsim.GuestSpec{Name: "web02"}, mib)
+	h.cfg.NewsWait = 50 * time.Millisecond
+	h.run()
+	h.hush(time.Now().Add(time.Hour))
+	h.xl("destroy", "web01")
+	must(t, os.Remove(h.etc("web01.cfg")))
+	must(t, os.Remove(h.etc("auto/web01.cfg")))
+	must(t, xlsim.ChangeHost(h.sim, func(s *xlsim.HostSpec) { s.Delays = slowList() }))
+	var ended sync.WaitGroup
+	for range 3 {
+		ended.Go(func() { h.news(w.ctx) })
+	}
+	ended.Wait()
+	known := func() (is, was bool, problem string) {
+		hosts, err := w.bus.Hosts(w.ctx)
+		must(t, err)
+		for _, host := range hosts {
+			_, is = host.Find(stays.UUID)
+			_, was = host.Find(gone.UUID)
+			problem = host.Problem
+		}
+		return is, was, problem
+	}
+	eventually(t, "the bus hears of it", func() bool { _, was, _ := known(); return !was })
+	is, _, problem := known()
+	equal(t, "the other guest is known", is, true)
+	equal(t, "problem", problem, "")
+}
 
 // TestInventory: what lives here and what is halted, each once, with what is
 // wrong about it.

@@ -117,6 +117,7 @@ func (h *host) start(cfg Config) {
 	cfg.XAPIMark, cfg.LibvirtDirs = filepath.Join(h.sim, "xensource-inventory"), []string{filepath.Join(h.sim, "libvirt")}
 	cfg.Bridges, cfg.Pools = []string{"xenbr0"}, []Pool{{Dir: h.disks("")}}
 	cfg.Heartbeat, cfg.ProveWait, cfg.ShutdownWait, cfg.MonitorWait = 4*time.Second, 20*time.Second, 20*time.Second, time.Second
+	cfg.NewsWait = time.Minute // a busy machine takes long to look
 	cfg.Limits = jobs.DefaultLimits()
 	cfg.Limits.Backoff, cfg.Limits.MaxBackoff, cfg.Limits.Patience = 20*time.Millisecond, 100*time.Millisecond, 10*time.Second
 	lanes, err := bus.StartLaneServer(h.w.ctx, bus.LaneServerConfig{Node: cfg.Name, Listen: "127.0.0.1", Dir: t.TempDir(), Timeout: 5 * time.Second, Log: zerolog.Nop()})
@@ -344,7 +345,7 @@ func equal[T comparable](t testing.TB, what string, got, want T) {
 // eventually polls; the deadline is long, for machines that are busy.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -57,6 +57,8 @@ type Node struct {
 	mu     sync.Mutex
 	active map[string]*drive // jobs driven now, by id
 	host   jobs.Host         // the last inventory
+	asking []chan struct{}   // who waits for the next one; closed when the bus has it
+	asked  chan struct{}     // holds one when somebody does
 }
 
 // New checks the configuration and opens what the state directory holds.
@@ -86,7 +88,7 @@ func New(cfg Config, b *bus.Bus, lanes *bus.LaneServer, log zerolog.Logger) (*No
 	n := &Node{
 		cfg: cfg, bus: b, lanes: lanes, volumes: volumes, log: log, now: time.Now, bootID: boot, booted: booted,
 		xl:       xen.XL{Command: cfg.XL, Xenstore: cfg.Xenstore},
-		instance: hex.EncodeToString(id), active: map[string]*drive{},
+		instance: hex.EncodeToString(id), active: map[string]*drive{}, asked: make(chan struct{}, 1),
 	}
 	if cfg.ContentIndex > 0 {
 		n.content = blocksync.NewIndex(cfg.ContentIndex)
