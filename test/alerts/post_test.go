@@ -30,7 +30,7 @@ func TestDrainByAlert(t *testing.T) {
 		t.Skip("NOT TESTED with -short: a whole installation drains a host; it takes half a minute")
 	}
 	s := newSite(t, 3, 2)
-	if status, body := s.ask("POST", "/v1/alerts/alertmanager", cluster.ReadToken, post("firing", "DiskWillFail", "hv1:9100")); status != http.StatusForbidden {
+	if status, body := s.Ask("POST", "/v1/alerts/alertmanager", cluster.ReadToken, post("firing", "DiskWillFail", "hv1:9100")); status != http.StatusForbidden {
 		t.Fatalf("with the wrong role: %d %s", status, body)
 	}
 	mute := s.Command("rule", "mute", "--host", "hv1", "--for", "1h", "--reason", "first look", "-o", "json")
@@ -38,7 +38,7 @@ func TestDrainByAlert(t *testing.T) {
 	if err := json.Unmarshal([]byte(mute.Stdout), &m); err != nil || mute.Code != 0 {
 		t.Fatalf("%+v %v", mute, err)
 	}
-	if status, body := s.ask("POST", "/v1/alerts/alertmanager", cluster.AlertToken, post("firing", "DiskWillFail", "hv1:9100")); status != http.StatusOK || !strings.Contains(string(body), `"taken":1`) {
+	if status, body := s.Ask("POST", "/v1/alerts/alertmanager", cluster.AlertToken, post("firing", "DiskWillFail", "hv1:9100")); status != http.StatusOK || !strings.Contains(string(body), `"taken":1`) {
 		t.Fatalf("%d %s", status, body)
 	}
 	if in := s.awaitIncident(jobs.HeldBack); in.Obstacle != "muted" || !strings.Contains(in.Reason, "first look") {
@@ -64,11 +64,11 @@ func TestDrainByAlert(t *testing.T) {
 	if reply, err := s.Bus().Conn().RequestWithContext(ctx, "xmig.alert.post", []byte("{")); err != nil || !strings.Contains(string(reply.Data), `"code":"usage"`) {
 		t.Errorf("no JSON on the bus: %v %+v", err, reply)
 	}
-	s.ask("POST", "/v1/alerts/grafana", cluster.AlertToken, post("firing", "DiskWillFail", "hv9"))
+	s.Ask("POST", "/v1/alerts/grafana", cluster.AlertToken, post("firing", "DiskWillFail", "hv9"))
 	if in := s.awaitIncident(jobs.HeldBack); in.Obstacle != "unknown" {
 		t.Errorf("%+v", in)
 	}
-	s.ask("POST", "/v1/alerts/alertmanager", cluster.AlertToken, post("resolved", "DiskWillFail", "hv1:9100"))
+	s.Ask("POST", "/v1/alerts/alertmanager", cluster.AlertToken, post("resolved", "DiskWillFail", "hv1:9100"))
 	s.awaitHost("hv1", alert.Active)
 	s.tells("received: DiskWillFail (sda reallocates sectors): rule \"failing disk\"", "held: muted by ", "acting: rule \"failing disk\" drains hv1",
 		"held: instance=\"hv9\" means no host", "resolved: the alert is over; hv1 was uncordoned")

@@ -1,11 +1,9 @@
 package alerts
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -66,40 +64,10 @@ func newSite(t *testing.T, hosts, guests int) *site {
 	return s
 }
 
-// ask makes one request and gives the answer's body.
-func (s *site) ask(method, path, token string, body any) (int, []byte) {
-	s.t.Helper()
-	var data []byte
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, s.url+path, bytes.NewReader(data))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatalf("%s %s: %v; see %s", method, path, err, s.Server.Log)
-	}
-	defer resp.Body.Close()
-	out, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return resp.StatusCode, out
-}
-
 // get decodes the answer to a GET.
 func get[T any](s *site, path string) (v T) {
 	s.t.Helper()
-	status, body := s.ask("GET", path, cluster.ReadToken, nil)
+	status, body := s.Ask("GET", path, cluster.ReadToken, nil)
 	if err := json.Unmarshal(body, &v); err != nil || status != http.StatusOK {
 		s.t.Fatalf("GET %s: %d %s (%v)", path, status, body, err)
 	}

@@ -53,8 +53,9 @@ const (
 	backoff   = 100 * time.Millisecond
 	// laneTimeout is the silence that ends a lane, long enough for a stall on a loaded machine.
 	laneTimeout = 6 * time.Second
-	// patience is how long anything may take to come about before a test fails.
-	patience = 90 * time.Second
+	// patience is how long anything may take to come about before a test fails. It
+	// only bounds a failure: on a busy machine a strike takes ten times as long.
+	patience = 4 * time.Minute
 )
 
 // Cluster is one installation. Its methods end the test on any failure; they

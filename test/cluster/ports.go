@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -27,14 +28,25 @@ func Ports(t testing.TB, n int) (ports []int) {
 			t.Fatalf("no %d ports are free from %d on", n, firstPort)
 		}
 		port := firstPort + int(lastPort.Add(1)%portCount)
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue // somebody's
+		if free(t, port) {
+			ports = append(ports, port)
 		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		ports = append(ports, port)
 	}
 	return ports
+}
+
+// free tells whether nobody listens there. No process may be started meanwhile:
+// until its program is loaded it would have the port open too.
+func free(t testing.TB, port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return false // somebody's
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+		return false
+	}
+	return true
 }

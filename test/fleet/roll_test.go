@@ -77,7 +77,7 @@ func markOf(t *testing.T, c *cluster.Cluster, host string) coordinator.Mark {
 // left it are well. A hook that refuses keeps a host as it is.
 func TestRoll(t *testing.T) {
 	hooks := newHooks(t)
-	c := cluster.New(t, cluster.Settings{Hosts: 3, Server: []string{"--hooks", hooks.dir}})
+	c := cluster.New(t, cluster.Settings{Hosts: 3, Rules: "# nothing acts here", Server: []string{"--hooks", hooks.dir}})
 	spec := cluster.GuestSpec{MemoryMiB: 8, Disks: []int64{4 << 20}, Rate: 64 << 10}
 	var guests []*cluster.Guest
 	for i, name := range []string{"vm1", "vm2"} {
@@ -157,7 +157,7 @@ func sickens(c *cluster.Cluster, g *cluster.Guest, at *cluster.Host) (heal func(
 	}
 	swap(g.Config(at), away)
 	at.XL("destroy", g.Name)
-	c.AwaitGuests(g.UUID)
+	c.AwaitForgotten(g, at)
 	return func() {
 		swap(away, g.Config(at))
 		at.XL("create", g.Config(at))
