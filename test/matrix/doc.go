@@ -22,8 +22,10 @@
 //
 // XMIG_MATRIX_SEED repeats a run: the sample, the order, and when within a step
 // each strike comes; 1,2 are two runs. XMIG_MATRIX_PARALLEL is how many clusters
-// are at work at once. Cells of a mode share a cluster, a few of them one after
-// the other (course), whose guest goes back and forth.
+// are at work at once. After XMIG_MATRIX_TIME, such as 20m, only cells around the
+// hand-over are begun, and how many others were not is said. Cells of a mode
+// share a cluster, a few of them one after the other (course), whose guest goes
+// back and forth.
 //
 // A strike that found nothing any more is a late one: it is counted, shown, and
 // too many of them fail the run. The clusters are real processes on SIMULATED

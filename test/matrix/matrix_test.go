@@ -77,6 +77,16 @@ func seeds(t *testing.T, which string) (all []uint64) {
 	return all
 }
 
+// until is when XMIG_MATRIX_TIME is over; far away without it.
+func until(t *testing.T) time.Time {
+	t.Helper()
+	given, err := time.ParseDuration(cmp.Or(os.Getenv("XMIG_MATRIX_TIME"), "24h"))
+	if err != nil {
+		t.Fatalf("XMIG_MATRIX_TIME: %v", err)
+	}
+	return time.Now().Add(given)
+}
+
 // defaultParallel is for two processors: a strike takes some 1.6 s of one, and
 // waits for three times as long and more.
 const defaultParallel = "8"
@@ -90,8 +100,9 @@ func TestMatrix(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root, to give each worker a disk that can be filled")
 	}
+	end := until(t)
 	for _, seed := range seeds(t, which) {
-		courses, begin, tab, want := chosen(t, which, seed), time.Now(), &table{}, 0
+		courses, begin, tab, want := chosen(t, which, seed), time.Now(), &table{until: end}, 0
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			for i, k := range courses {
 				want += len(k.trials)
@@ -116,7 +127,9 @@ func (k course) run(t *testing.T, seed uint64, tab *table) {
 			s := newScene(t, k.trials[from:])
 			for next < len(k.trials) && !t.Failed() {
 				next++
-				k.trial(t, s, next-1, seed, tab)
+				if !tab.leaves(k.trials[next-1]) {
+					k.trial(t, s, next-1, seed, tab)
+				}
 			}
 		})
 		if next == from { // no cluster came up: it has failed with what it was for
