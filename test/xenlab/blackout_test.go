@@ -11,9 +11,6 @@ import (
 	"xmig/jobs"
 )
 
-// spareGuest has no part in the other tests: it may be damaged.
-const spareGuest = "c1"
-
 const blackoutRounds = 3
 
 // away is one move as it was seen from outside, and by xmig itself.
@@ -31,6 +28,7 @@ type away struct {
 func TestBlackout(t *testing.T) {
 	brief(t, "the table of blackouts")
 	l := open(t)
+	defer l.alone()()
 	defer l.lab("spare-gone") // not as a clean-up, when the lab's commands are ended already
 	var table []away
 	l.lab("spare", "pvh")
@@ -42,11 +40,7 @@ func TestBlackout(t *testing.T) {
 	}
 	l.lab("spare-gone")
 
-	l.lab("spare", "pvh")
-	l.on("xen2", "lvremove -q -y vg0/c1-root vg0/c1-swap vg0/c1-data")
-	l.on("xen1", "cp /root/c1.cfg /etc/xen/c1.cfg && xl create -q /etc/xen/c1.cfg")
-	l.well(spareGuest)
-	l.awaitSeen(spareGuest, "xen1")
+	l.spare()
 	for round := range blackoutRounds {
 		table = append(table, l.byXmig(l.Hosts()[(round+1)%2]))
 	}

@@ -35,7 +35,7 @@ keep_evidence() {
 	local host
 	for host in "${hosts[@]}"; do
 		echo "=== $host"
-		"$0" ssh "$host" 'xl list; lvs -o lv_name,lv_attr,lv_tags; journalctl -q --no-pager -n 120 -u xmig-node; tail -n 40 /var/log/xen/xl-*.log' </dev/null || true
+		"$0" ssh "$host" 'xl list; lvs -o lv_name,lv_attr,lv_tags; journalctl -q --no-pager -n 120 -u xmig-node; tail -n 40 /var/log/xen/xl-*.log /var/log/xen/console/guest-*.log' </dev/null || true
 	done
 	echo "=== server"
 	tail -n 60 "$run/xmig.log" || true

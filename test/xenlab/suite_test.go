@@ -63,12 +63,9 @@ func TestCancelled(t *testing.T) {
 	})
 	t.Run("END held", func(t *testing.T) {
 		l := open(t)
+		defer l.alone()()
 		defer l.lab("spare-gone") // not as a clean-up, when the lab's commands are ended already
-		l.lab("spare", "pvh", "qdisk")
-		l.on("xen2", "lvremove -q -y vg0/c1-root vg0/c1-swap vg0/c1-data")
-		l.on("xen1", "cp /root/c1.cfg /etc/xen/c1.cfg && ln -sf ../c1.cfg /etc/xen/auto/c1.cfg && xl create -q /etc/xen/c1.cfg")
-		l.well(spareGuest)
-		l.awaitSeen(spareGuest, "xen1")
+		l.spare("qdisk")
 		moves.CancelledIn(t, installation, spareGuest, moves.Strike{Step: jobs.SealStep, Mode: jobs.Live, Hit: func(host string) {
 			for _, at := range l.Hosts() {
 				if at == host {
