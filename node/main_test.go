@@ -59,7 +59,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute) // twice eventually's
 	t.Cleanup(cancel)
 	s, err := bus.StartServer(ctx, bus.ServerConfig{StoreDir: t.TempDir(), Sync: bus.SyncLazy, Log: zerolog.Nop()})
 	must(t, err)

@@ -203,6 +203,10 @@ func HaltHost(ctx context.Context, dir string) error {
 	return nil
 }
 
+// Suspend has the guest of domain id suspend though nobody waits for it, as one
+// does that answers a request which xl has given up.
+func Suspend(dir string, id int) error { return do(dir, id, opSuspend) }
+
 // Domain is what a host knows of one domain.
 type Domain struct {
 	ID    int
