@@ -15,7 +15,7 @@ import (
 type channel struct {
 	end        *LaneEnd
 	name       string
-	subject    string        // of what is sent
+	number     uint8         // in the heads of its frames
 	recvWindow uint64        // bytes
 	granted    chan struct{} // holds one token when there may be new credit
 	arrived    chan struct{} // holds one token when there may be a frame
@@ -75,7 +75,7 @@ func (c *channel) publish(f *blocksync.Frame) error {
 	c.mu.Lock()
 	seq := c.sentSeq + 1
 	c.mu.Unlock()
-	m, err := encodeFrame(head{c.end.spec.Epoch, seq}, f, c.buf)
+	m, err := encodeFrame(head{c.end.spec.Epoch, c.number, seq}, f, c.buf)
 	if err != nil {
 		c.mu.Lock()
 		c.sent -= uint64(frameHead + len(f.Payload))
@@ -91,7 +91,7 @@ func (c *channel) publish(f *blocksync.Frame) error {
 	if c.end.wires != nil {
 		send = c.end.wires.publish
 	}
-	if err := send(c.subject, m); err != nil {
+	if err := send(c.end.subject, m); err != nil {
 		c.end.fail(fmt.Errorf("channel %s: send: %w", c.name, err))
 		return c.end.lost()
 	}

@@ -113,7 +113,7 @@ func TestFrameRoundTrip(t *testing.T) {
 			if withSlab {
 				f.Slab = slab
 			}
-			h := head{rand.Uint64(), rand.Uint64()}
+			h := head{rand.Uint64(), uint8(rand.Uint32()), rand.Uint64()}
 			data, err := encodeFrame(h, f, nil)
 			must(t, err)
 			if withSlab && n > 0 && &data[frameHead] != &slab[blocksync.HeadRoom] {
@@ -132,11 +132,11 @@ func TestFrameRoundTrip(t *testing.T) {
 }
 
 func TestFrameHeadIsMsgpack(t *testing.T) {
-	data, err := encodeFrame(head{3, 4}, &blocksync.Frame{Kind: 5, Index: -6, Length: 7}, nil)
+	data, err := encodeFrame(head{3, 200, 4}, &blocksync.Frame{Kind: 5, Index: -6, Length: 7}, nil)
 	must(t, err)
 	var v []any
 	must(t, msgpack.Unmarshal(data[1:], &v))
-	if len(v) != 8 || v[0] != uint64(3) || v[5] != int64(-6) {
+	if len(v) != 9 || v[0] != uint64(3) || v[1] != uint8(200) || v[2] != uint64(4) || v[6] != int64(-6) {
 		t.Errorf("a msgpack reader sees %v", v)
 	}
 }
@@ -155,6 +155,10 @@ func TestFrameRefusesWhatDoesNotFit(t *testing.T) {
 	}
 	good, err := encodeFrame(head{}, &blocksync.Frame{}, nil)
 	must(t, err)
+	older := append([]byte{frameVersion - 1}, good[1:]...)
+	if _, _, err := decodeFrame(older); !errors.Is(err, errCodec) || !strings.Contains(err.Error(), "same version at both ends") {
+		t.Errorf("a frame of the version before: %v", err)
+	}
 	for _, at := range typeBytes {
 		bad := bytes.Clone(good)
 		bad[at.at]++
@@ -166,7 +170,7 @@ func TestFrameRefusesWhatDoesNotFit(t *testing.T) {
 
 // FuzzFrame: a frame has exactly one spelling.
 func FuzzFrame(f *testing.F) {
-	good, err := encodeFrame(head{1, 2}, &blocksync.Frame{Kind: 1, Payload: []byte("abc")}, nil)
+	good, err := encodeFrame(head{1, 0, 2}, &blocksync.Frame{Kind: 1, Payload: []byte("abc")}, nil)
 	must(f, err)
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -188,12 +192,12 @@ func BenchmarkFrame(b *testing.B) {
 	b.Run("encode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := encodeFrame(head{1, 2}, f, nil); err != nil {
+			if _, err := encodeFrame(head{1, 0, 2}, f, nil); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
-	data, err := encodeFrame(head{1, 2}, f, nil)
+	data, err := encodeFrame(head{1, 0, 2}, f, nil)
 	must(b, err)
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()

@@ -26,7 +26,7 @@ import (
 type intake struct {
 	c    net.Conn
 	r    *bufio.Reader
-	take func(subject, message, slab []byte) error
+	take func(message, slab []byte) error
 	pong chan struct{}
 	done chan struct{}
 }
@@ -34,8 +34,6 @@ type intake struct {
 const (
 	// intakeBuffer holds protocol lines and small frames; larger payloads go past it.
 	intakeBuffer = 16 << 10
-	// maxSubject is far above the length of a lane's subjects, in bytes.
-	maxSubject = 512
 )
 
 // hello is the client's side of the handshake.
@@ -54,7 +52,7 @@ type hello struct {
 // called for each message, from one goroutine, until close or the first error,
 // which lost is told. A message that lies in a slab is its payload at HeadRoom
 // with the frame's head in front; a small one has no slab.
-func openIntake(s *server.Server, user, pass, subject string, take func(subject, message, slab []byte) error, lost func(error)) (*intake, error) {
+func openIntake(s *server.Server, user, pass, subject string, take func(message, slab []byte) error, lost func(error)) (*intake, error) {
 	c, err := s.InProcessConn()
 	if err != nil {
 		return nil, err
@@ -151,13 +149,10 @@ func (in *intake) run() error {
 
 // message reads "<subject> <sid> [reply] <size>" and the frame behind it.
 func (in *intake) message(args []byte) error {
-	subject, _, ok := bytes.Cut(args, []byte(" "))
 	size, err := strconv.Atoi(string(args[bytes.LastIndexByte(args, ' ')+1:]))
-	if !ok || err != nil || size < 0 || size > maxFrame || len(subject) > maxSubject {
+	if err != nil || size < 0 || size > maxFrame {
 		return fmt.Errorf("%w: lane server said MSG %q", errCodec, args[:min(len(args), 80)])
 	}
-	var keep [maxSubject]byte
-	subject = keep[:copy(keep[:], subject)] // what follows is read over it
 	slab := takeSlab(size - frameHead)
 	message := slab
 	if slab == nil {
@@ -175,7 +170,7 @@ func (in *intake) message(args []byte) error {
 	if end != [2]byte{'\r', '\n'} {
 		return fmt.Errorf("%w: a message of %d bytes ends with %q", errCodec, size, end)
 	}
-	return in.take(subject, message, slab)
+	return in.take(message, slab)
 }
 
 // slabs are free buffers for received payloads, by the power of two that holds

@@ -34,8 +34,8 @@ func (r laneRole) other() laneRole {
 
 // Last tokens of a lane's subjects.
 const (
-	laneChunk  = "chunk"  // source to destination, in the stream
-	laneDigest = "digest" // destination to source, in the stream
+	laneChunk  = "chunk"  // source to destination, in a stream
+	laneDigest = "digest" // destination to source, in a stream
 	laneCredit = "credit" // either way, plain
 	laneIntake = "intake" // where the stream delivers to the destination's intake, within its process
 )
@@ -53,8 +53,9 @@ type LaneEnd struct {
 	t       ticket // at the source
 	atClose func()
 
-	channels map[string]*channel
-	bySubj   map[string]*channel // by the subject that is received
+	subject  string              // of all frames that this end sends
+	channels map[string]*channel // by name
+	numbered []*channel          // as in LaneSpec.Channels, which both ends share
 
 	ctx    context.Context // of the lane's life; its cause is why it was lost
 	cancel context.CancelCauseFunc
@@ -69,19 +70,19 @@ type LaneEnd struct {
 
 func newEnd(spec LaneSpec, n names, role laneRole, log zerolog.Logger) *LaneEnd {
 	e := &LaneEnd{spec: spec, names: n, role: role, log: log.With().Str("job", spec.Job).Uint64("epoch", spec.Epoch).Logger(),
-		channels: map[string]*channel{}, bySubj: map[string]*channel{}}
+		subject: n.lane(spec, laneChunk), channels: map[string]*channel{}}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	out, in := laneChunk, laneDigest
 	give, take := spec.chunkWindow(), int64(channelWindow)
 	if role == destination {
-		out, in = in, out
+		e.subject = n.lane(spec, laneDigest)
 		give, take = take, give
 	}
-	for _, name := range spec.Channels {
-		c := &channel{end: e, name: name, subject: n.lane(spec, name, out),
+	for i, name := range spec.Channels {
+		c := &channel{end: e, name: name, number: uint8(i),
 			window: newWindow(uint64(give)), recvWindow: uint64(take),
 			granted: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
-		e.channels[name], e.bySubj[n.lane(spec, name, in)] = c, c
+		e.channels[name] = c
+		e.numbered = append(e.numbered, c)
 	}
 	return e
 }
@@ -132,11 +133,11 @@ func (e *LaneEnd) pull(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := js.Consumer(ctx, laneStream(e.spec.Job), string(source))
+	c, err := js.Consumer(ctx, laneStream(e.spec.Job, laneDigest), string(source))
 	if err != nil {
 		return nil, err
 	}
-	consume, err := c.Consume(func(m jetstream.Msg) { e.onFrame([]byte(m.Subject()), m.Data(), nil) },
+	consume, err := c.Consume(func(m jetstream.Msg) { e.onFrame(m.Data(), nil) },
 		jetstream.ConsumeErrHandler(e.onConsumeError))
 	if err != nil {
 		return nil, err
@@ -293,21 +294,21 @@ func (e *LaneEnd) keepalive() {
 
 // onFrame sorts frames into their channels. It never blocks: credit bounds
 // what can arrive, and who sends more loses the lane.
-func (e *LaneEnd) onFrame(subject, message, slab []byte) {
+func (e *LaneEnd) onFrame(message, slab []byte) {
 	if e.ctx.Err() != nil {
 		return
 	}
-	c := e.bySubj[string(subject)]
-	if c == nil {
-		e.fail(fmt.Errorf("frame on unknown subject %s", subject))
-		return
-	}
 	h, f, err := decodeFrame(message)
-	f.Slab = slab
-	if err == nil {
-		err = c.push(h, f, uint64(len(message)))
+	if err == nil && int(h.channel) >= len(e.numbered) {
+		err = fmt.Errorf("frame for channel %d, there are %d", h.channel, len(e.numbered))
 	}
 	if err != nil {
+		e.fail(err)
+		return
+	}
+	f.Slab = slab
+	c := e.numbered[h.channel]
+	if err := c.push(h, f, uint64(len(message))); err != nil {
 		e.fail(fmt.Errorf("channel %s: %w", c.name, err))
 		return
 	}

@@ -178,17 +178,21 @@ func TestLaneLost(t *testing.T) {
 		"source closes":  {func(_ *proxy, src, _ *LaneEnd) { src.Close() }, "closed", "closed by the source"},
 		"dest closes":    {func(_ *proxy, _, dst *LaneEnd) { dst.Close() }, "", "closed"},
 		"wrong epoch": {func(_ *proxy, src, _ *LaneEnd) {
-			m, _ := encodeFrame(head{99, 1}, frame(0, 10), nil)
-			_ = src.nc.Publish(src.channels["xvda"].subject, m)
+			m, _ := encodeFrame(head{99, 0, 1}, frame(0, 10), nil)
+			_ = src.nc.Publish(src.subject, m)
 		}, "", "epoch 99"},
 		"gap": {func(_ *proxy, src, _ *LaneEnd) {
-			m, _ := encodeFrame(head{1, 3}, frame(0, 10), nil)
-			_ = src.nc.Publish(src.channels["xvda"].subject, m)
+			m, _ := encodeFrame(head{1, 0, 3}, frame(0, 10), nil)
+			_ = src.nc.Publish(src.subject, m)
 		}, "", "frames 2 to 2 are missing"},
 		"repeat": {func(_ *proxy, src, _ *LaneEnd) {
-			m, _ := encodeFrame(head{1, 1}, frame(0, 10), nil)
-			_ = src.nc.Publish(src.channels["xvda"].subject, m)
+			m, _ := encodeFrame(head{1, 0, 1}, frame(0, 10), nil)
+			_ = src.nc.Publish(src.subject, m)
 		}, "", "came again"},
+		"no such channel": {func(_ *proxy, src, _ *LaneEnd) {
+			m, _ := encodeFrame(head{1, 1, 1}, frame(0, 10), nil)
+			_ = src.nc.Publish(src.subject, m)
+		}, "", "channel 1, there are 1"},
 		"last frame lost": {func(_ *proxy, src, _ *LaneEnd) {
 			c := src.channels["xvda"]
 			c.mu.Lock()
@@ -196,12 +200,12 @@ func TestLaneLost(t *testing.T) {
 			c.mu.Unlock()
 		}, "", "did not arrive"},
 		"not a frame": {func(_ *proxy, src, _ *LaneEnd) {
-			_ = src.nc.Publish(src.channels["xvda"].subject, []byte("garbage"))
+			_ = src.nc.Publish(src.subject, []byte("garbage"))
 		}, "", "frame"},
 		"window overrun": {func(_ *proxy, src, _ *LaneEnd) {
 			for i := range 2 {
-				m, _ := encodeFrame(head{1, uint64(i + 2)}, frame(0, 1<<20), nil)
-				_ = src.nc.Publish(src.channels["xvda"].subject, m)
+				m, _ := encodeFrame(head{1, 0, uint64(i + 2)}, frame(0, 1<<20), nil)
+				_ = src.nc.Publish(src.subject, m)
 			}
 		}, "", "window"},
 	} {
@@ -294,13 +298,13 @@ func TestLaneCredential(t *testing.T) {
 	nc, err := kb.connect(ctx, func(err error) { violations <- err }, &wires{})
 	must(t, err)
 	defer nc.Close()
-	for _, subject := range []string{s.names.lane(a.spec, "xvda", laneChunk), s.names.lane(a.spec, "source", laneCredit), "$JS.API.STREAM.DELETE.LANE_" + job, "$JS.API.CONSUMER.MSG.NEXT.LANE_" + job + ".source"} {
+	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(kb.spec(), laneDigest), s.names.lane(a.spec, "source", laneCredit), "$JS.API.STREAM.DELETE." + laneStream(jo2, laneDigest), "$JS.API.CONSUMER.MSG.NEXT." + laneStream(job, laneDigest) + ".source"} {
 		must(t, nc.Publish(subject, nil))
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{s.names.lane(a.spec, "*", laneChunk), s.names.lane(a.spec, "destination", laneCredit), "_INBOX_x.>"} {
+	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(a.spec, "destination", laneCredit), "_INBOX_x.>"} {
 		_, err := nc.SubscribeSync(subject)
 		must(t, err)
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {
@@ -373,7 +377,7 @@ func TestLaneSettings(t *testing.T) {
 }
 
 // TestLaneHoldsWhatIsUnderWay: a lane with many channels keeps no frame in
-// its stream that was taken, whatever went through it.
+// its streams that was taken, whatever went through it.
 func TestLaneHoldsWhatIsUnderWay(t *testing.T) {
 	s := testLaneServer(t, 15*time.Second)
 	var names []string
@@ -394,10 +398,13 @@ func TestLaneHoldsWhatIsUnderWay(t *testing.T) {
 		}
 	}
 	js := value[jetstream.JetStream](t)(jetstream.New(dst.nc))
-	st := value[jetstream.Stream](t)(js.Stream(ctx, laneStream(job)))
-	eventually(t, "the stream is empty", func() bool {
-		return value[*jetstream.StreamInfo](t)(st.Info(ctx)).State.Msgs == 0
-	})
+	for _, what := range []string{laneChunk, laneDigest} {
+		st := value[jetstream.Stream](t)(js.Stream(ctx, laneStream(job, what)))
+		eventually(t, "the stream of "+what+"s is empty", func() bool {
+			state := value[*jetstream.StreamInfo](t)(st.Info(ctx)).State
+			return state.Msgs == 0 && state.LastSeq == 3*12
+		})
+	}
 }
 
 // BenchmarkLane measures one direction of one lane with TLS over loopback,

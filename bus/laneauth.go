@@ -10,13 +10,13 @@ import (
 
 // sourceRights are what the source of one lane may do, and no more.
 func (s *LaneServer) sourceRights(spec LaneSpec, user string) *server.Permissions {
-	n, stream := s.names, laneStream(spec.Job)
+	n, answers := s.names, laneStream(spec.Job, laneDigest)
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
-			n.lane(spec, "*", laneChunk),
+			n.lane(spec, laneChunk),
 			n.lane(spec, string(source), laneCredit),
-			"$JS.API.CONSUMER.INFO." + stream + "." + string(source),
-			"$JS.API.CONSUMER.MSG.NEXT." + stream + "." + string(source),
+			"$JS.API.CONSUMER.INFO." + answers + "." + string(source),
+			"$JS.API.CONSUMER.MSG.NEXT." + answers + "." + string(source),
 			n.nodeVerb(s.cfg.Node, "*"), // calls while the control bus is away
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{

@@ -234,10 +234,10 @@ func (s *LaneSpec) chunkWindow() int64 {
 	return max(s.Window/int64(max(1, len(s.Channels))), channelWindow)
 }
 
-// streamBytes is what the stream may hold: twice what can be under way, in
-// both directions, so that nothing that was not taken is ever discarded.
-func (s *LaneSpec) streamBytes() int64 {
-	return 2 * (s.chunkWindow() + channelWindow) * int64(len(s.Channels))
+// streamBytes is what the stream of one direction may hold: twice what can be
+// under way, so that nothing that was not taken is ever discarded.
+func (s *LaneSpec) streamBytes(window int64) int64 {
+	return 2 * window * int64(len(s.Channels))
 }
 
 // Open makes a lane and the ticket that lets its source in. An open lane of
@@ -301,8 +301,8 @@ func (s *LaneServer) open(ctx context.Context, spec LaneSpec, user string) (*Lan
 
 // intake consumes what the source sends.
 func (s *LaneServer) intake(end *LaneEnd) (stop func(), err error) {
-	take := func(subject, message, slab []byte) error {
-		end.onFrame(subject, message, slab)
+	take := func(message, slab []byte) error {
+		end.onFrame(message, slab)
 		return nil
 	}
 	in, err := openIntake(s.s, s.auth.self, s.auth.secret, s.names.lane(end.spec, string(destination), laneIntake), take, end.fail)
@@ -312,38 +312,47 @@ func (s *LaneServer) intake(end *LaneEnd) (stop func(), err error) {
 	return in.close, nil
 }
 
-// makeLane creates the stream and the consumers of both ends, so that the
+// makeLane creates the streams and the consumers of both ends, so that the
 // source needs no right to make anything.
 func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec) error {
-	st, err := js.CreateStream(ctx, jetstream.StreamConfig{
-		Name:      laneStream(spec.Job),
-		Subjects:  []string{n.lane(spec, "*", laneChunk), n.lane(spec, "*", laneDigest)},
-		Storage:   jetstream.MemoryStorage,
-		Retention: jetstream.InterestPolicy, // what both ends were given is gone: a lane holds what is under way
-		Discard:   jetstream.DiscardOld,     // credit sees to it that only taken frames go
-		MaxBytes:  spec.streamBytes(),
-		Replicas:  1,
-	})
+	chunks, err := makeWay(ctx, js, n, spec, laneChunk, spec.chunkWindow())
 	if err != nil {
-		return err
-	}
-	consumer := func(end laneRole, what string) jetstream.ConsumerConfig {
-		return jetstream.ConsumerConfig{
-			Durable:       string(end),
-			FilterSubject: n.lane(spec, "*", what),
-			AckPolicy:     jetstream.AckNonePolicy,
-			MemoryStorage: true,
-		}
-	}
-	if _, err := st.CreateConsumer(ctx, consumer(source, laneDigest)); err != nil {
 		return err
 	}
 	// The server pushes to the intake: what may be under way is bounded by
 	// credit, well below the server's limit for one client.
-	into := consumer(destination, laneChunk)
+	into := reader(destination)
 	into.DeliverSubject = n.lane(spec, string(destination), laneIntake)
-	_, err = st.CreatePushConsumer(ctx, into)
+	if _, err := chunks.CreatePushConsumer(ctx, into); err != nil {
+		return err
+	}
+	digests, err := makeWay(ctx, js, n, spec, laneDigest, channelWindow)
+	if err != nil {
+		return err
+	}
+	_, err = digests.CreateConsumer(ctx, reader(source))
 	return err
+}
+
+// makeWay creates the stream of one direction, whose channels have that window.
+//
+// It has one subject and its reader no filter: of a stream with more of them
+// the server loads each message that was taken once more, only to see whether
+// another reader wants its subject, which is a sixth of a lane's CPU time.
+func makeWay(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec, what string, window int64) (jetstream.Stream, error) {
+	return js.CreateStream(ctx, jetstream.StreamConfig{
+		Name:      laneStream(spec.Job, what),
+		Subjects:  []string{n.lane(spec, what)},
+		Storage:   jetstream.MemoryStorage,
+		Retention: jetstream.InterestPolicy, // what its end was given is gone: a lane holds what is under way
+		Discard:   jetstream.DiscardOld,     // credit sees to it that only taken frames go
+		MaxBytes:  spec.streamBytes(window),
+		Replicas:  1,
+	})
+}
+
+func reader(end laneRole) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{Durable: string(end), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}
 }
 
 // forget removes all of a lane: credential first, so that nobody comes back.
@@ -355,9 +364,11 @@ func (s *LaneServer) forget(end *LaneEnd, js jetstream.JetStream, user string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), confirm)
 	defer cancel()
-	err := js.DeleteStream(ctx, laneStream(end.spec.Job))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) && s.s.Running() {
-		s.cfg.Log.Warn().Err(err).Str("job", end.spec.Job).Msg("memory of a lane not freed")
+	for _, what := range []string{laneChunk, laneDigest} {
+		err := js.DeleteStream(ctx, laneStream(end.spec.Job, what))
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) && s.s.Running() {
+			s.cfg.Log.Warn().Err(err).Str("job", end.spec.Job).Msg("memory of a lane not freed")
+		}
 	}
 	s.drop(end)
 }

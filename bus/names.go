@@ -79,14 +79,15 @@ func (n names) nodeVerb(node, verb string) string {
 func (n names) coordinatorVerb(verb string) string { return n.subject(tokenCoordinator, verb) }
 func (n names) progress(job string) string         { return n.subject(tokenProgress, job) }
 
-func (n names) lane(s LaneSpec, channel, what string) string {
-	return n.subject(tokenLane, s.Job, s.opening, channel, what)
+// lane is a subject of one opening of a lane; what has a dot where it is one end's.
+func (n names) lane(s LaneSpec, what ...string) string {
+	return n.subject(append([]string{tokenLane, s.Job, s.opening}, what...)...)
 }
 
-func consumerOf(node string) string    { return "node-" + node }
-func inboxOf(node string) string       { return "_INBOX_" + node }
-func laneStream(job string) string     { return "LANE_" + job }
-func recordKey(node, id string) string { return node + "." + id }
+func consumerOf(node string) string      { return "node-" + node }
+func inboxOf(node string) string         { return "_INBOX_" + node }
+func laneStream(job, what string) string { return "LANE_" + job + "_" + what }
+func recordKey(node, id string) string   { return node + "." + id }
 
 func checkNode(node string) error {
 	if !jobs.ValidNode(node) {

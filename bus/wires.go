@@ -74,7 +74,7 @@ func (w *wires) publish(subject string, message []byte) error {
 	w.mu.Lock()
 	out := w.out
 	w.mu.Unlock()
-	var room [maxSubject]byte
+	var room [256]byte // for the line; it grows if it must
 	line := fmt.Appendf(room[:0], "PUB %s %d\r\n", subject, len(message))
 	_, err := out.write(line, message, []byte("\r\n"))
 	return err
