@@ -93,6 +93,7 @@ func laneOptions(lost func(error), timeout time.Duration) []nats.Option {
 		nats.FlusherTimeout(writeTime(timeout)),
 		nats.PingInterval(max(timeout/2, time.Second)),
 		nats.MaxPingsOutstanding(2),
+		nats.IgnoreDiscoveredServers(), // a lane has one server, and its ticket says which
 	}
 	if lost == nil {
 		return append(o, nats.MaxReconnects(-1), nats.ReconnectWait(tryAgain), nats.ReconnectBufSize(-1))

@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -284,11 +286,14 @@ func TestLaneCredential(t *testing.T) {
 	if _, err := DialLane(ctx, value[[]byte](t)(Encode(wrong)), zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "x509") {
 		t.Errorf("to a server with another certificate: %v", err)
 	}
-	if c, err := net.Dial("tcp", kb.Address); err != nil {
-		t.Error(err)
-	} else {
-		_ = c.Close()
+	plain := value[net.Conn](t)(net.Dial("tcp", kb.Address))
+	must(t, plain.SetDeadline(time.Now().Add(5*time.Second)))
+	_, err = fmt.Fprintf(plain, "CONNECT {\"user\":%q,\"pass\":%q}\r\nPING\r\n", kb.User, kb.Secret)
+	must(t, err)
+	if said, err := io.ReadAll(plain); errors.Is(err, os.ErrDeadlineExceeded) || bytes.Contains(said, []byte("PONG")) {
+		t.Errorf("a readable password: %v, %q", err, said)
 	}
+	_ = plain.Close()
 	if _, err := nats.Connect("nats://"+kb.Address, nats.UserInfo(kb.User, kb.Secret)); err == nil {
 		t.Error("let in without TLS")
 	}

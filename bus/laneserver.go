@@ -115,13 +115,11 @@ func StartLaneServer(ctx context.Context, cfg LaneServerConfig) (*LaneServer, er
 		Port:       port,
 		TLS:        !cfg.Plain,
 		TLSTimeout: 10,
-		// The source's end makes its TLS connection itself, before a word is said.
-		TLSHandshakeFirst: !cfg.Plain,
-		TLSConfig:         secured,
-		MaxPayload:        lanePayload,
-		MaxPending:        lanePending,
-		JetStream:         true,
-		StoreDir:          cfg.Dir,
+		TLSConfig:  secured,
+		MaxPayload: lanePayload,
+		MaxPending: lanePending,
+		JetStream:  true,
+		StoreDir:   cfg.Dir,
 		// One byte on disk is none: lanes lie in memory, and a lane on disk
 		// would be a bug that shows at once.
 		JetStreamMaxStore:          1,

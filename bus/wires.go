@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -48,13 +50,70 @@ func (w *wires) Dial(network, address string) (net.Conn, error) {
 		return out, nil
 	}
 	out.raw = &gather{Conn: c}
-	secure := tls.Client(out.raw, w.conf)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if out.Conn, err = startTLS(ctx, out.raw, w.conf); err != nil {
 		_ = c.Close() // nothing was sent over it
 		return nil, err
 	}
-	out.Conn = secure
 	return out, nil
+}
+
+// startTLS turns c into a connection with TLS. A server greets before TLS begins;
+// the client library, which only sees what comes after, is given that greeting
+// first. Nothing in it is trusted: a forged one can make the connection fail,
+// as who is able to forge it can anyway.
+//
+// A server can also be told to wait for TLS without a word. Then it waits 50 ms
+// for each connection within its own process too, to see whether that is TLS,
+// and opening a lane takes two of them.
+func startTLS(ctx context.Context, c net.Conn, conf *tls.Config) (net.Conn, error) {
+	hello, err := greeting(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	t := tls.Client(c, conf)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return &greeted{Conn: t, greeting: hello}, nil
+}
+
+// maxGreeting is far above what a server says of itself, in bytes.
+const maxGreeting = 16 << 10
+
+// greeting reads the line that a server begins with. It says nothing behind it
+// before it has heard from the client.
+func greeting(ctx context.Context, c net.Conn) ([]byte, error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) }) // the read's error tells
+	defer stop()
+	line := make([]byte, 0, maxGreeting)
+	for len(line) < cap(line) {
+		n, err := c.Read(line[len(line):cap(line)])
+		line = line[:len(line)+n]
+		switch at := bytes.IndexByte(line, '\n'); {
+		case at >= 0 && at == len(line)-1:
+			return line, nil
+		case at >= 0:
+			return nil, fmt.Errorf("%w: %d bytes behind the server's greeting", errCodec, len(line)-1-at)
+		case err != nil:
+			return nil, fmt.Errorf("the server's greeting: %w", errors.Join(context.Cause(ctx), err))
+		}
+	}
+	return nil, fmt.Errorf("%w: the server's greeting has no end", errCodec)
+}
+
+// greeted gives what was read before TLS to who reads first.
+type greeted struct {
+	net.Conn
+	greeting []byte
+}
+
+func (g *greeted) Read(b []byte) (int, error) {
+	if len(g.greeting) == 0 {
+		return g.Conn.Read(b)
+	}
+	n := copy(b, g.greeting)
+	g.greeting = g.greeting[n:]
+	return n, nil
 }
 
 // SkipTLSHandshake tells the client library that Dial has done it.

@@ -3,6 +3,7 @@ package bus
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -82,5 +83,50 @@ func TestHungWriteEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestGreeting: one line that begins a connection, and nothing that could be
+// meant for TLS, is taken for the server's greeting.
+func TestGreeting(t *testing.T) {
+	for name, tc := range map[string]struct {
+		said string
+		ends bool
+		want string
+	}{
+		"whole":        {"INFO {}\r\n", false, ""},
+		"cut":          {"INFO {", true, "EOF"},
+		"nothing":      {"", true, "EOF"},
+		"silent":       {"INFO {", false, "given up"},
+		"more":         {"INFO {}\r\n\x16\x03", false, "2 bytes behind"},
+		"without end":  {strings.Repeat("x", maxGreeting), false, "no end"},
+		"in one piece": {"INFO {" + strings.Repeat(" ", maxGreeting/2) + "}\r\n", false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			here, there := net.Pipe()
+			defer here.Close()
+			defer there.Close()
+			ctx, giveUp := context.WithCancelCause(testContext(t))
+			go func() {
+				_, _ = io.WriteString(there, tc.said)
+				if tc.ends {
+					there.Close()
+				} else if name == "silent" {
+					giveUp(errors.New("given up"))
+				}
+			}()
+			got, err := greeting(ctx, here)
+			if tc.want == "" {
+				must(t, err)
+				g := &greeted{Conn: here, greeting: got}
+				go func() { _, _ = io.WriteString(there, "and more") }()
+				all := make([]byte, len(tc.said)+len("and more"))
+				if _, err := io.ReadFull(g, all); err != nil || string(all) != tc.said+"and more" {
+					t.Errorf("%d bytes, %v", len(all), err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %q, %v, want %q", got, err, tc.want)
+			}
+		})
 	}
 }
