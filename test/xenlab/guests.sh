@@ -44,7 +44,7 @@ start_guest() {
 await_guest() {
 	local try
 	for try in 1 2 3; do
-		within 300 "the first heartbeat of $1 ($here/lab ssh xen1 cat /var/log/xen/console/guest-$1.log)" beats_or_crashed "$1" "$2"
+		within 900 "the first heartbeat of $1 ($here/lab ssh xen1 cat /var/log/xen/console/guest-$1.log)" beats_or_crashed "$1" "$2"
 		beats "$1" "$2" && return
 		say "$1 crashed while it booted (try $try of 3); its console ends with:"
 		on xen1 "tail -n 40 /var/log/xen/console/guest-$1.log" </dev/null >&2 || true
