@@ -61,7 +61,8 @@
 // are buffered, the cache is dropped before each pass and after each flush, and
 // [Device.Direct] says so. Zeroes are written as holes (files) or by BLKZEROOUT
 // (block devices), never by discard, which promises nothing. A block device is
-// taken to be full of old data; only a hole of a file is known to be zero.
+// taken to be full of old data; only a hole of a file is known to be zero. One
+// that looks blank is not read before it is written (blank.go).
 //
 // # Memory
 //

@@ -124,7 +124,12 @@ func cloneOf(t *testing.T, src []byte, chunk int) (index func() *Index) {
 
 // TestFaults spoils each frame of a pass, of either end, in each way. Nothing
 // wrong may be written, success means equal, and a clean pass heals the rest.
-func TestFaults(t *testing.T) {
+func TestFaults(t *testing.T) { faults(t, false) }
+
+// TestFaultsOfTheBlank: the same where the destination takes its disk to be blank.
+func TestFaultsOfTheBlank(t *testing.T) { faults(t, true) }
+
+func faults(t *testing.T, blank bool) {
 	src, dst := faultDisks()
 	set := Settings{ChunkSize: 64 * kib, Readers: 2, SyncEvery: time.Hour}
 	final := Pass{Number: 7, Final: true}
@@ -147,7 +152,7 @@ func TestFaults(t *testing.T) {
 						bad.Lane, b = b, bad
 					}
 					there := full
-					there.Index = index()
+					there.Index, there.blank = index(), blank
 					o := p.over(ctx, a, b, final, full, there)
 					cancel()
 					p.sane(dst, set.ChunkSize)

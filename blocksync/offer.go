@@ -51,8 +51,8 @@ func (o *offers) next(total int64) (from, to int64, ok bool) {
 	return from, to, true
 }
 
-// offerAll reads and marks the device and sends the marks, together with the
-// other readers. s is this reader's buffer.
+// offerAll reads and marks the device, unless that looks blank, and sends the
+// marks, together with the other readers. s is this reader's buffer.
 func (r *receiver) offerAll(ctx context.Context, s *slab) error {
 	defer r.slabs.put(s)
 	m, err := newMarker(r.begin.secret)
@@ -64,9 +64,11 @@ func (r *receiver) offerAll(ctx context.Context, s *slab) error {
 		if !ok {
 			return nil
 		}
-		k, err := r.reader.mark(c, s, m)
-		if err != nil {
-			return err
+		k := presumed
+		if !r.blank || c.hole {
+			if k, err = r.reader.mark(c, s, m); err != nil {
+				return err
+			}
 		}
 		if err := r.offer(ctx, c.pos, k, s.marks[:countBlocks(c.n, coarseBlock)*markSize]); err != nil {
 			return err
@@ -80,7 +82,9 @@ func (r *receiver) offer(ctx context.Context, pos int64, k mark, blocks []byte) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	copy(r.marks[pos*markSize:], k[:])
-	r.lately.put(pos, blocks)
+	if k != presumed {
+		r.lately.put(pos, blocks)
+	}
 	r.offers.add(pos)
 	for {
 		from, to, ok := r.offers.next(r.plan.n)

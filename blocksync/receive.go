@@ -34,6 +34,7 @@ type receiver struct {
 	crew   int // readers, and as many writers
 	slabs  *pool
 	name   string // of the device in the index
+	blank  bool   // the device looks so, and is not read
 
 	jobs     chan job
 	inflight atomic.Int64
@@ -155,6 +156,10 @@ func (r *receiver) run(ctx context.Context) (Result, error) {
 	if err := r.tell(ctx); err != nil {
 		return res, err
 	}
+	var err error
+	if r.blank, err = r.looksBlank(ctx); err != nil {
+		return res, err
+	}
 	workers, err := r.newWorkers()
 	if err != nil {
 		return res, err
@@ -227,7 +232,7 @@ func (r *receiver) admit(f Frame) (job, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.state[pos]
-	blank := f.Kind == kindPages && f.Flags&flagBlank != 0 && markAt(r.marks, pos) == mark{}
+	blank := f.Kind == kindPages && f.Flags&flagBlank != 0 && onZeroes(markAt(r.marks, pos))
 	switch {
 	case was == recvOffered && (f.Kind != kindPages || blank), was == recvAnswered && (f.Kind == kindWhole || f.Kind == kindPages && f.Flags&flagBlank == 0):
 		r.state[pos] = recvBusy

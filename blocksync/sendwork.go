@@ -142,22 +142,22 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 		return err
 	}
 	theirs := w.swap(c.pos, mine)
-	if mine == theirs {
+	switch {
+	case mine == theirs && mine != presumed:
 		w.mark(c.pos, sendSettled)
 		w.meter.same.Add(int64(c.n))
 		w.settle(c.n)
 		return nil
+	case mine == mark{} && theirs == presumed:
+		w.meter.same.Add(int64(c.n)) // most likely; the destination will see
+		return w.zero(ctx, c)
 	}
 	w.meter.differed.Add(1)
 	w.meter.differing.Add(int64(c.n))
 	switch {
 	case mine == mark{}:
-		w.mark(c.pos, sendSent)
 		w.meter.zero.Add(int64(c.n))
-		err = w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, contentOf(mine))
-		if err == nil {
-			w.settle(c.n)
-		}
+		err = w.zero(ctx, c)
 	case w.knows(s.bytes(c.n)):
 		keep, err = true, w.same(ctx, c, s, mine, theirs)
 	default:
@@ -166,11 +166,21 @@ func (w *sendWorker) chunk(ctx context.Context, c claim, s *slab) error {
 	return err
 }
 
+// zero says that the chunk is.
+func (w *sendWorker) zero(ctx context.Context, c claim) error {
+	w.mark(c.pos, sendSent)
+	err := w.wire.send(ctx, Frame{Kind: kindZero, Index: c.index, Length: c.n}, contentOf(mark{}))
+	if err == nil {
+		w.settle(c.n)
+	}
+	return err
+}
+
 // content sends a chunk that differs and is not zero. If it has to ask for that
 // which pages do, it keeps s until the answer.
 func (w *sendWorker) content(ctx context.Context, c claim, s *slab, mine, theirs mark) (keep bool, err error) {
 	switch {
-	case theirs == mark{}:
+	case onZeroes(theirs):
 		w.mark(c.pos, sendSent)
 		err = w.onBlank(ctx, c, s, mine)
 	case c.n <= finePage:

@@ -86,6 +86,8 @@ type Settings struct {
 	// what is written. It costs both ends a digest of all content that differs. nil: none.
 	Index *Index
 
+	blank bool // destination: presume that the device is, whatever it looks like; for tests
+
 	// Progress, if not nil, is called from one goroutine about five times a
 	// second and once at the end. It must not block.
 	Progress func(Progress)

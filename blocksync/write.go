@@ -115,6 +115,10 @@ func (w *writeWorker) written(j job, k mark, bytes int) {
 	w.meter.done.Add(int64(j.n))
 	w.meter.differed.Add(1)
 	w.meter.differing.Add(int64(j.n))
+	w.settled(j, k)
+}
+
+func (w *writeWorker) settled(j job, k mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	copy(w.marks[j.pos*markSize:], k[:])
@@ -127,6 +131,11 @@ func (w *writeWorker) written(j job, k mark, bytes int) {
 func (w *writeWorker) zero(j job) error {
 	if len(j.frame.Payload) != 0 || seal(&j.frame, contentOf(mark{})) != j.frame.Digest {
 		return errMisfit
+	}
+	if w.presumes(j.pos) {
+		if is, err := w.stillZero(j); is || err != nil {
+			return err
+		}
 	}
 	if err := w.reader.dev.zero(j.off, j.n); err != nil {
 		return err
@@ -300,7 +309,8 @@ func (w *writeWorker) pages(j job) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMisfit, err)
 	}
-	chunk, size := h.slab.bytes(j.n), len(content)
+	chunk, sent := h.slab.bytes(j.n), len(content)
+	wrote := sent
 	touched, full := marked.blocks(j.n)
 	if touched&^(h.read|full) != 0 {
 		return fmt.Errorf("%w: pages in a block that was not asked for", errMisfit)
@@ -316,16 +326,20 @@ func (w *writeWorker) pages(j job) error {
 	if seal(&j.frame, contentOf(k)) != j.frame.Digest {
 		return errMisfit
 	}
-	gap := mergeGap
-	if j.frame.Flags&flagBlank != 0 {
-		gap = 0 // what is not written stays a hole
+	switch {
+	case j.frame.Flags&flagBlank == 0:
+		err = w.writeMarked(chunk, marked, h.read|full, mergeGap, j.off)
+	case w.presumes(j.pos):
+		wrote, err = j.n, w.reader.dev.writeAt(chunk, j.off)
+	default: // what is not written stays a hole
+		err = w.writeMarked(chunk, marked, h.read|full, 0, j.off)
 	}
-	if err := w.writeMarked(chunk, marked, h.read|full, gap, j.off); err != nil {
+	if err != nil {
 		return err
 	}
-	w.meter.sent.Add(int64(size))
+	w.meter.sent.Add(int64(sent))
 	w.meter.narrowed.Add(1)
-	w.written(j, k, size)
+	w.written(j, k, wrote)
 	if h.read|full == allBlocks(countBlocks(j.n, coarseBlock)) {
 		w.learn(j, chunk)
 	}
