@@ -9,9 +9,10 @@ import (
 // is often all zero. To read it costs as much as to write it, only to learn that
 // all of it has to be written. So the destination looks here and there first. If
 // it sees nothing but zeroes it offers no marks: the source then sends what is
-// not zero as it would onto zeroes, and the destination writes whole chunks.
-// Chunks that are zero at the source are read then, and zeroed if they are not.
-// So a presumption that is wrong costs what was sent for nothing, never content.
+// not zero as it would onto zeroes. The destination writes whole chunks as they
+// come; those that are zero at the source, or in part, it reads then, so that what
+// is zero stays as it is: a thin volume stays thin. A presumption that is wrong
+// costs what was sent for nothing, never content.
 
 // presumed stands for the mark of a chunk that was not read because its device
 // looks blank. Content whose mark it is by chance, 2^-128, is only sent for nothing.
@@ -61,25 +62,19 @@ func (r *receiver) looksBlank(ctx context.Context) (bool, error) {
 	return seen > looks/2, nil
 }
 
-// presumes says that the chunk's device looks blank and nobody has read the chunk.
-func (r *receiver) presumes(pos int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return markAt(r.marks, pos) == presumed
-}
-
-// stillZero reads a chunk that was presumed to be zero and is to be, and settles
-// it if it is.
-func (w *writeWorker) stillZero(j job) (bool, error) {
-	b := w.own.slab.bytes(j.n + slack)
+// zeroHere reports whether the chunk is zero on the device, which is read if
+// that was presumed. What came is not in w.work yet.
+func (w *writeWorker) zeroHere(j job) (bool, error) {
+	w.mu.Lock()
+	k := markAt(w.marks, j.pos)
+	w.mu.Unlock()
+	if k != presumed {
+		return k == mark{}, nil
+	}
+	b := w.work.bytes(j.n + slack)
 	if err := w.reader.dev.readAt(b, j.n, j.off); err != nil {
 		return false, err
 	}
 	w.meter.read.Add(int64(j.n))
-	if !isZero(b[:j.n]) {
-		return false, nil
-	}
-	w.meter.done.Add(int64(j.n))
-	w.settled(j, mark{})
-	return true, nil
+	return isZero(b[:j.n]), nil
 }

@@ -136,13 +136,14 @@ func (w *writeWorker) takeFrom(d digest, j job) (bool, error) {
 	return true, nil
 }
 
-// writeFilled writes a chunk; where the old one is zero, its pages that are not,
+// writeFilled writes a chunk; where the device has zeroes, its pages that are not,
 // so that what is a hole stays one. It returns how many bytes that were.
 func (w *writeWorker) writeFilled(chunk []byte, j job) (n int, err error) {
-	w.mu.Lock()
-	blank := markAt(w.marks, j.pos) == mark{}
-	w.mu.Unlock()
-	if !blank {
+	hole, err := w.zeroHere(j)
+	if err != nil {
+		return 0, err
+	}
+	if !hole {
 		return j.n, w.reader.dev.writeAt(chunk, j.off)
 	}
 	var bits [maxBlocks * pagesInBlock / 8]byte

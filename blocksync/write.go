@@ -132,10 +132,14 @@ func (w *writeWorker) zero(j job) error {
 	if len(j.frame.Payload) != 0 || seal(&j.frame, contentOf(mark{})) != j.frame.Digest {
 		return errMisfit
 	}
-	if w.presumes(j.pos) {
-		if is, err := w.stillZero(j); is || err != nil {
-			return err
-		}
+	is, err := w.zeroHere(j)
+	if err != nil {
+		return err
+	}
+	if is {
+		w.meter.done.Add(int64(j.n))
+		w.settled(j, mark{})
+		return nil
 	}
 	if err := w.reader.dev.zero(j.off, j.n); err != nil {
 		return err
@@ -296,6 +300,13 @@ func (w *writeWorker) under(j job) (*held, error) {
 
 // pages lays the pages over the old content, checks the whole, and writes what changed.
 func (w *writeWorker) pages(j job) error {
+	blank, hole := j.frame.Flags&flagBlank != 0, false
+	if blank {
+		var err error
+		if hole, err = w.zeroHere(j); err != nil {
+			return err
+		}
+	}
 	h, err := w.under(j)
 	if err != nil {
 		return err
@@ -327,12 +338,12 @@ func (w *writeWorker) pages(j job) error {
 		return errMisfit
 	}
 	switch {
-	case j.frame.Flags&flagBlank == 0:
-		err = w.writeMarked(chunk, marked, h.read|full, mergeGap, j.off)
-	case w.presumes(j.pos):
-		wrote, err = j.n, w.reader.dev.writeAt(chunk, j.off)
-	default: // what is not written stays a hole
+	case hole: // what is not written stays one
 		err = w.writeMarked(chunk, marked, h.read|full, 0, j.off)
+	case blank: // there is something between the pages
+		wrote, err = j.n, w.reader.dev.writeAt(chunk, j.off)
+	default:
+		err = w.writeMarked(chunk, marked, h.read|full, mergeGap, j.off)
 	}
 	if err != nil {
 		return err
