@@ -40,9 +40,7 @@ func DialLane(ctx context.Context, tk jobs.Ticket, log zerolog.Logger) (*LaneEnd
 	if e.nc, err = t.connect(ctx, e.fail, e.wires); err != nil {
 		return fail(err)
 	}
-	ctx, cancel := bounded(ctx, max(spec.Timeout, oneTry))
-	defer cancel()
-	if err := e.run(func() (func(), error) { return e.pull(ctx) }); err != nil {
+	if err := e.run(e.listen); err != nil {
 		return fail(err)
 	}
 	e.beat("")

@@ -19,7 +19,7 @@
 //	plain  xmig.progress.<job>          bars; never stored
 //	calls  xmig.node.<node>.<verb>      nats micro, one instance per node
 //	calls  xmig.coordinator.<verb>      nats micro, queue group: any of them
-//	lane   streams LANE_<job>_{chunk|digest}  xmig.lane.<job>.<opening>.{chunk|digest}, plain ….{source|destination}.credit, ….destination.intake
+//	lane   streams LANE_<job>_{chunk|digest}  xmig.lane.<job>.<opening>.{chunk|digest}, plain ….{source|destination}.{credit|intake}
 //
 // Node names are 1 to 32 of a-z, 0-9 and -; a VM is its UUID; a job is a
 // ULID. Permissions gives the rights of a node's user. Names with a host's

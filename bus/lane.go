@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"xmig/blocksync"
 	"xmig/jobs"
 )
 
-// laneRole is the end of a lane; also the name of its consumer.
+// laneRole is the end of a lane; also the name of its stream's consumer.
 type laneRole string
 
 const (
@@ -37,7 +36,7 @@ const (
 	laneChunk  = "chunk"  // source to destination, in a stream
 	laneDigest = "digest" // destination to source, in a stream
 	laneCredit = "credit" // either way, plain
-	laneIntake = "intake" // where the stream delivers to the destination's intake, within its process
+	laneIntake = "intake" // where a stream delivers to its end
 )
 
 func laneInbox(user string) string { return "_INBOX_" + strings.ReplaceAll(user, ".", "-") }
@@ -106,12 +105,7 @@ func (e *LaneEnd) run(consume func() (stop func(), err error)) error {
 	fail := func(err error) error {
 		return jobs.RetryLater(jobs.CodeLane, "%w: job %s: %w", blocksync.ErrLaneLost, e.spec.Job, err)
 	}
-	sub, err := e.nc.Subscribe(e.names.lane(e.spec, string(e.role.other()), laneCredit), e.onBeat)
-	if err != nil {
-		return fail(err)
-	}
-	// A client drops silently what goes over its limits; credit is the limit here.
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
+	if _, err := e.subscribe(e.names.lane(e.spec, string(e.role.other()), laneCredit), e.onBeat); err != nil {
 		return fail(err)
 	}
 	stop, err := consume()
@@ -127,35 +121,23 @@ func (e *LaneEnd) run(consume func() (stop func(), err error)) error {
 	return nil
 }
 
-// pull consumes what the destination sends, which is little.
-func (e *LaneEnd) pull(ctx context.Context) (stop func(), err error) {
-	js, err := jetstream.New(e.nc)
+// listen receives what the destination sends, which is little.
+func (e *LaneEnd) listen() (stop func(), err error) {
+	sub, err := e.subscribe(e.names.lane(e.spec, string(source), laneIntake), func(m *nats.Msg) { e.onFrame(m.Data, nil) })
 	if err != nil {
 		return nil, err
 	}
-	c, err := js.Consumer(ctx, laneStream(e.spec.Job, laneDigest), string(source))
-	if err != nil {
-		return nil, err
-	}
-	consume, err := c.Consume(func(m jetstream.Msg) { e.onFrame(m.Data(), nil) },
-		jetstream.ConsumeErrHandler(e.onConsumeError))
-	if err != nil {
-		return nil, err
-	}
-	return func() {
-		consume.Stop()
-		<-consume.Closed()
-	}, nil
+	return func() { _ = sub.Unsubscribe() }, nil // its connection is closed next
 }
 
-func (e *LaneEnd) onConsumeError(_ jetstream.ConsumeContext, err error) {
-	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
-		e.fail(err)
-		return
+// subscribe keeps all that comes: a client drops silently what goes over its
+// limits, and credit is the limit here.
+func (e *LaneEnd) subscribe(subject string, take nats.MsgHandler) (*nats.Subscription, error) {
+	sub, err := e.nc.Subscribe(subject, take)
+	if err != nil {
+		return nil, err
 	}
-	// Late heartbeats of the server are no loss by themselves: frames that do
-	// not come are noticed by their numbers.
-	e.log.Debug().Err(err).Msg("lane")
+	return sub, sub.SetPendingLimits(-1, -1)
 }
 
 // fail loses the lane for good. It may be called by anyone, again and again.

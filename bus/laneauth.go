@@ -10,17 +10,16 @@ import (
 
 // sourceRights are what the source of one lane may do, and no more.
 func (s *LaneServer) sourceRights(spec LaneSpec, user string) *server.Permissions {
-	n, answers := s.names, laneStream(spec.Job, laneDigest)
+	n := s.names
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
 			n.lane(spec, laneChunk),
 			n.lane(spec, string(source), laneCredit),
-			"$JS.API.CONSUMER.INFO." + answers + "." + string(source),
-			"$JS.API.CONSUMER.MSG.NEXT." + answers + "." + string(source),
 			n.nodeVerb(s.cfg.Node, "*"), // calls while the control bus is away
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
 			laneInbox(user) + ".>",
+			n.lane(spec, string(source), laneIntake),
 			n.lane(spec, string(destination), laneCredit),
 		}},
 	}

@@ -310,35 +310,24 @@ func (s *LaneServer) intake(end *LaneEnd) (stop func(), err error) {
 	return in.close, nil
 }
 
-// makeLane creates the streams and the consumers of both ends, so that the
-// source needs no right to make anything.
+// makeLane creates the streams and their consumers, so that the source needs no
+// right to make anything.
 func makeLane(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec) error {
-	chunks, err := makeWay(ctx, js, n, spec, laneChunk, spec.chunkWindow())
-	if err != nil {
+	if err := makeWay(ctx, js, n, spec, laneChunk, destination, spec.chunkWindow()); err != nil {
 		return err
 	}
-	// The server pushes to the intake: what may be under way is bounded by
-	// credit, well below the server's limit for one client.
-	into := reader(destination)
-	into.DeliverSubject = n.lane(spec, string(destination), laneIntake)
-	if _, err := chunks.CreatePushConsumer(ctx, into); err != nil {
-		return err
-	}
-	digests, err := makeWay(ctx, js, n, spec, laneDigest, channelWindow)
-	if err != nil {
-		return err
-	}
-	_, err = digests.CreateConsumer(ctx, reader(source))
-	return err
+	return makeWay(ctx, js, n, spec, laneDigest, source, channelWindow)
 }
 
-// makeWay creates the stream of one direction, whose channels have that window.
+// makeWay creates the stream of one direction, which is pushed to that end as it
+// comes: what may be under way is bounded by credit, well below the server's limit
+// for one client.
 //
-// It has one subject and its reader no filter: of a stream with more of them
-// the server loads each message that was taken once more, only to see whether
-// another reader wants its subject, which is a sixth of a lane's CPU time.
-func makeWay(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec, what string, window int64) (jetstream.Stream, error) {
-	return js.CreateStream(ctx, jetstream.StreamConfig{
+// The stream has one subject and its consumer no filter: of one with more of
+// them the server loads each message that was taken once more, only to see whether
+// another consumer wants its subject, which is a sixth of a lane's CPU time.
+func makeWay(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec, what string, to laneRole, window int64) error {
+	way, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:      laneStream(spec.Job, what),
 		Subjects:  []string{n.lane(spec, what)},
 		Storage:   jetstream.MemoryStorage,
@@ -347,10 +336,16 @@ func makeWay(ctx context.Context, js jetstream.JetStream, n names, spec LaneSpec
 		MaxBytes:  spec.streamBytes(window),
 		Replicas:  1,
 	})
-}
-
-func reader(end laneRole) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{Durable: string(end), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}
+	if err != nil {
+		return err
+	}
+	_, err = way.CreatePushConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:        string(to),
+		DeliverSubject: n.lane(spec, string(to), laneIntake),
+		AckPolicy:      jetstream.AckNonePolicy,
+		MemoryStorage:  true,
+	})
+	return err
 }
 
 // forget removes all of a lane: credential first, so that nobody comes back.
