@@ -10,7 +10,7 @@ import (
 // Kinds of frames. The values are on the wire: never reuse one.
 const (
 	kindBegin    Kind = 1  // source: the pass; body is a begin
-	kindMarks    Kind = 2  // destination: marks of chunks from position Index on
+	kindMarks    Kind = 2  // destination: marks of chunks from position Index on; presumed for one that was not read
 	kindZero     Kind = 3  // source: the chunk is zero
 	kindWhole    Kind = 4  // source: the chunk
 	kindCoarse   Kind = 5  // source: marks of the chunk's blocks
@@ -36,7 +36,7 @@ const (
 const (
 	flagZstd  Flags = 1 << iota // the payload is one zstd frame
 	flagZero                    // no payload: Length zero bytes (streams only)
-	flagBlank                   // the pages lie on zeroes: the destination's chunk is zero (kindPages only)
+	flagBlank                   // the pages lie on zeroes: the destination's chunk is zero, or presumed to be (kindPages only)
 	flagEager                   // whole blocks changed lately: those between others that differ need no page marks (kindCoarse only)
 )
 

@@ -303,13 +303,15 @@ func TestLaneCredential(t *testing.T) {
 	nc, err := kb.connect(ctx, func(err error) { violations <- err }, &wires{})
 	must(t, err)
 	defer nc.Close()
-	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(kb.spec(), laneDigest), s.names.lane(a.spec, "source", laneCredit), "$JS.API.STREAM.DELETE." + laneStream(jo2, laneDigest), "$JS.API.CONSUMER.MSG.NEXT." + laneStream(job, laneDigest) + ".source"} {
+	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(kb.spec(), laneDigest), s.names.lane(kb.spec(), "source", laneIntake), s.names.lane(kb.spec(), "destination", laneIntake),
+		s.names.lane(a.spec, "source", laneCredit), "$JS.API.STREAM.DELETE." + laneStream(jo2, laneDigest), "$JS.API.CONSUMER.MSG.NEXT." + laneStream(job, laneDigest) + ".source"} {
 		must(t, nc.Publish(subject, nil))
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(a.spec, "destination", laneCredit), "_INBOX_x.>"} {
+	for _, subject := range []string{s.names.lane(a.spec, laneChunk), s.names.lane(a.spec, "destination", laneCredit), s.names.lane(a.spec, "source", laneIntake),
+		s.names.lane(kb.spec(), "destination", laneIntake), "_INBOX_x.>"} {
 		_, err := nc.SubscribeSync(subject)
 		must(t, err)
 		if err := <-violations; !errors.Is(err, nats.ErrPermissionViolation) {
