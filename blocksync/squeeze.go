@@ -25,8 +25,8 @@ const (
 // squeezer compresses content. It belongs to one goroutine.
 type squeezer struct {
 	mode Compress
-	pace *pace // of all squeezers of a pass
-	enc  *zstd.Encoder
+	pace *pace       // of all squeezers of a pass
+	zstd *compressor // nil if nothing is to be compressed
 }
 
 func newSqueezer(mode Compress, p *pace) (*squeezer, error) {
@@ -34,23 +34,24 @@ func newSqueezer(mode Compress, p *pace) (*squeezer, error) {
 	if mode == CompressOff {
 		return s, nil
 	}
-	// One goroutine, no checksum of its own: the digest covers the content.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithWindowSize(MaxPayload), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
+	var err error
+	if s.zstd, err = newCompressor(); err != nil {
+		return nil, err
 	}
-	s.enc = enc
 	return s, nil
 }
 
-// pack appends src, compressed, to dst, if that pays.
+// pack appends src, compressed, to dst, if that pays. What cannot be compressed,
+// for want of memory, travels as it is.
 func (s *squeezer) pack(dst, src []byte) ([]byte, bool) {
 	if s.mode == CompressOff || s.mode == CompressAuto && !s.pace.worth() || !promising(src) {
 		return nil, false
 	}
 	began := time.Now()
-	out := s.enc.EncodeAll(src, dst)
+	out, err := s.zstd.append(dst, src)
+	if err != nil {
+		return nil, false
+	}
 	s.pace.squeezed(len(src), time.Since(began))
 	return out, pays(len(out)-len(dst), len(src))
 }
@@ -151,8 +152,9 @@ func (p *pace) worth() bool {
 }
 
 func (s *squeezer) close() {
-	if s.enc != nil {
-		_ = s.enc.Close() // writes nothing: there is no stream
+	if s.zstd != nil {
+		s.zstd.close()
+		s.zstd = nil
 	}
 }
 

@@ -84,3 +84,73 @@ func TestMixedContentShrinks(t *testing.T) {
 		t.Fatalf("unpacked: %d bytes, %v", len(back), err)
 	}
 }
+
+// A frame is appended to what is there, whatever room there is, and what the
+// compressor of this build makes the decoder of every build reads.
+func TestCompressorAppends(t *testing.T) {
+	c, err := newCompressor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	inf, err := newInflater()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inf.close()
+	room := make([]byte, 0, mib)
+	rapid.Check(t, func(t *rapid.T) {
+		src := mixedBytes(t)
+		head := rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(t, "in front")
+		dst := append(make([]byte, 0, len(head)+rapid.IntRange(0, 2*len(src)+64).Draw(t, "room")), head...)
+		out, err := c.append(dst, src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(out, head) {
+			t.Fatal("what was in front is gone")
+		}
+		back, err := inf.into(room, out[len(head):])
+		if err != nil || !bytes.Equal(back, src) {
+			t.Fatalf("%d bytes became %d and came back as %d: %v", len(src), len(out)-len(head), len(back), err)
+		}
+	})
+}
+
+// mixedBytes draws content of up to 256 KiB in which lines, random bytes and
+// zeroes take turns.
+func mixedBytes(t *rapid.T) []byte {
+	var b []byte
+	for range rapid.IntRange(0, 8).Draw(t, "parts") {
+		n := rapid.IntRange(0, 32<<10).Draw(t, "bytes")
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 0:
+			b = append(b, lines(n)...)
+		case 1:
+			b = append(b, randomBytes(rapid.Uint64().Draw(t, "seed"), n)...)
+		default:
+			b = append(b, make([]byte, n)...)
+		}
+	}
+	return b
+}
+
+// A slab has room for a chunk that does not shrink at all: a frame that is
+// written elsewhere would have to be copied to where it travels from.
+func TestSlabHoldsAnyFrame(t *testing.T) {
+	s, err := newSqueezer(CompressOn, &pace{crew: 1, limit: func() float64 { return 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for chunk := MinChunkSize; chunk <= MaxPayload; chunk *= 2 {
+		into := newSlab(chunk)
+		out, err := s.zstd.append(into.empty(), randomBytes(5, chunk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(out) < chunk || &out[0] != &into.bytes(1)[0] {
+			t.Errorf("a chunk of %d bytes made %d, outside of its slab", chunk, len(out))
+		}
+	}
+}

@@ -103,8 +103,8 @@ type readmeWorld struct {
 	env           []string
 }
 
-// blockTime bounds one block; the longest takes some ten seconds on an idle machine.
-const blockTime = 2 * time.Minute
+// blockTime bounds one block. A build from nothing takes one minute, all others some ten seconds at most.
+const blockTime = 5 * time.Minute
 
 func newReadmeWorld(t *testing.T) *readmeWorld {
 	t.Helper()

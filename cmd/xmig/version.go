@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"xmig/blocksync"
 )
 
 // version is set by the linker in a release: -ldflags "-X main.version=1.2.3".
@@ -24,6 +26,7 @@ type built struct {
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
 	System  string `json:"system"`
+	Zstd    string `json:"compressor"` // the one of C takes a quarter less time
 }
 
 func (versionCmd) Run(g *globals, t *terminal) error {
@@ -31,7 +34,7 @@ func (versionCmd) Run(g *globals, t *terminal) error {
 	if g.Output == "json" {
 		return printJSON(t.Out, v)
 	}
-	_, err := fmt.Fprintf(t.Out, "xmig %s, %s, %s\n", v, v.Go, v.System)
+	_, err := fmt.Fprintf(t.Out, "xmig %s, %s, %s, %s\n", v, v.Go, v.System, v.Zstd)
 	return err
 }
 
@@ -44,7 +47,7 @@ func (v built) String() string {
 }
 
 func thisBuild() built {
-	v := built{Version: version, Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH}
+	v := built{Version: version, Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Zstd: blocksync.Compressor}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}

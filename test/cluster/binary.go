@@ -45,8 +45,7 @@ func Main(m *testing.M) {
 	}))
 }
 
-// prepare builds the binaries as a release is made, static and without cgo, in
-// a directory that has a janitor.
+// prepare builds the binaries as the README does, in a directory that has a janitor.
 func prepare() (dismiss func() error, err error) {
 	dir, err := os.MkdirTemp("", "xmig-bin-")
 	if err != nil {
@@ -56,8 +55,7 @@ func prepare() (dismiss func() error, err error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	name(dir)
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir, "xmig/cmd/xmig", "xmig/test/cluster/xlsim")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-extldflags=-static", "-o", dir, "xmig/cmd/xmig", "xmig/test/cluster/xlsim")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build xmig: %w\n%s", err, out), dismiss())
 	}

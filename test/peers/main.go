@@ -140,8 +140,7 @@ func outside(ctx context.Context, o options, args []string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	if o.Xmig == "" {
 		o.Xmig = filepath.Join(scratch, "xmig")
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.Xmig, "xmig/cmd/xmig")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-extldflags=-static", "-o", o.Xmig, "xmig/cmd/xmig")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build xmig: %w\n%s", err, out)
 		}

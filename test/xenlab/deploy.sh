@@ -6,7 +6,7 @@ bus_port=4222
 # build_program NAME PACKAGE builds one for the hosts: their CPU has nothing
 # beyond plain x86-64.
 build_program() {
-	(cd "$here/../.." && CGO_ENABLED=0 GOAMD64=v1 nice -n 15 go build -trimpath -ldflags '-s -w' -o "$run/$1" "$2")
+	(cd "$here/../.." && GOAMD64=v1 nice -n 15 go build -trimpath -tags netgo,osusergo -ldflags '-s -w -extldflags=-static' -o "$run/$1" "$2")
 }
 
 # start_program NAME ARGUMENT... runs a program of ours in the lab's network,
