@@ -19,7 +19,7 @@ const levelC = 2
 // what another host sends is decoded by code that is safe with memory.
 type compressor struct{ ctx zstd.Ctx }
 
-// contexts outlive passes: each is 1 MiB outside of the heap, and only the
+// contexts outlive passes: each is up to 1 MiB outside of the heap, and only the
 // garbage collector gives it back.
 var contexts = sync.Pool{New: func() any { return zstd.NewCtx() }}
 
