@@ -30,8 +30,8 @@ const (
 
 	pageSize = 4096
 
-	// slack behind a chunk: O_DIRECT reads a short tail rounded up to a page;
-	// the page bitmap and zstd's block heads need a few bytes.
+	// slack behind a chunk: O_DIRECT reads a short tail rounded up to a page; zstd
+	// wants room for a 256th more than it is given, and the page bitmap needs a few bytes.
 	slack = pageSize
 )
 
